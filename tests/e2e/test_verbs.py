@@ -85,6 +85,18 @@ async def test_w9_a_restart_replaces_what_runs(platform: Platform) -> None:
     assert "previous session" in str(item)
 
 
+async def test_what_the_control_plane_lacks_is_refused_and_its_console_is_shown(
+    platform: Platform,
+) -> None:
+    workspace = await platform.online()
+    path = f"/workspaces/{workspace.id}"
+    answer = await platform.org.rest("GET", f"{path}/console")
+    assert answer.json() == {"output": f"console of {workspace.id}"}
+    for lacking in ("files", "files/config.yaml", "logs", "stats"):
+        answer = await platform.org.rest("GET", f"{path}/{lacking}")
+        assert (answer.status_code, "does not offer" in answer.text) == (501, True), answer.text
+
+
 async def test_a_verb_is_refused_where_it_makes_no_sense(platform: Platform) -> None:
     """404 for an unknown id and a wrong status, 409 below a pause, 400 with a hint if external."""
     parent = await platform.online()

@@ -30,8 +30,8 @@ from moleculeai.workspace.v1 import workspace_service_pb2 as pb
 from moleculeai.workspace.v1 import workspace_service_pb2_grpc as rpc
 
 from tests.conftest import as_server, execute, with_database
-from tests.e2e.command_line import command_line
 from tests.e2e.parties import Agent, Organization, Party, Refused, Wire, found, refused, wire_to
+from tests.e2e.test_docs import shell_blocks
 from tests.engine.docker import DockerEngine
 from tests.engine.image import IMAGE
 from tests.running import RunningServer
@@ -138,7 +138,9 @@ async def scene(platform: RunningServer, witness: docker.DockerClient) -> AsyncI
     async with wire_to(platform) as wire:
         operator = wire.party(platform.admin_token)
         org = await found(wire, operator)
-        answer = await org.rest("POST", "/workspaces", {"name": "w", "runtime": "langgraph"})
+        answer = await org.rest(
+            "POST", "/workspaces", {"name": "researcher", "runtime": "langgraph"}
+        )
         assert answer.status_code == 201, answer.text
         workspace = answer.json()["id"]
 
@@ -182,6 +184,14 @@ async def test_files_make_a_round_trip_with_any_name_and_in_both_forms(scene: Sc
     assert paths == sorted(paths)
     listed = await scene.ls()
     assert {each["path"] for each in listed.json() if each["dir"]} == {"größe"}
+    paged: list[str] = []
+    token = ""
+    while token or not paged:
+        page = await scene.ls(depth=3, limit=2, page_token=token)
+        assert len(page.json()) <= 2
+        paged += [each["path"] for each in page.json()]
+        token = page.headers.get("x-next-page-token", "")
+    assert paged == paths
     below = await scene.ls(path="größe/ünder")
     assert [each["path"] for each in below.json()] == [HOSTILE[3]]
 
@@ -430,6 +440,24 @@ async def test_nobody_else_gets_in_and_a_revoked_token_is_put_out(scene: Scene) 
     assert (await scene.get("half")).status_code == 404
 
 
+async def test_one_workspace_cannot_use_up_what_all_share(scene: Scene) -> None:
+    """Ten calls reach into a workspace at once; the eleventh is told so, and others are served."""
+    follow = pb.WatchWorkspaceLogsRequest(workspace_id=scene.id, follow=True)
+    metadata = tuple(scene.own.headers.items())
+    async with contextlib.AsyncExitStack() as stack:
+        for _ in range(10):
+            call = scene.stub().WatchWorkspaceLogs(follow, metadata=metadata, timeout=PATIENCE)
+            stack.callback(call.cancel)
+            assert await call.read() is not grpc.aio.EOF
+        answer = await scene.org.rest("GET", scene.path("/files"))
+        assert (answer.status_code, "at once" in answer.json()["error"]) == (429, True), answer.text
+        assert (await scene.org.rest("GET", "/stats/workspaces")).status_code == 200
+    await until(
+        lambda: scene.org.rest("GET", scene.path("/files")),
+        lambda answer: answer.status_code == 200,
+    )
+
+
 async def test_what_a_workload_uses_is_measured(scene: Scene) -> None:
     answer = await scene.org.rest("GET", scene.path("/stats"))
     assert answer.status_code == 200, answer.text
@@ -513,33 +541,26 @@ async def test_the_volumes_and_the_last_words_of_a_stopped_workspace_are_reached
 async def test_the_commands_of_people(
     scene: Scene, platform: RunningServer, tmp_path: Path
 ) -> None:
-    """`workspace files`, `logs`, `exec` and `top`, and those of the page."""
+    """Those of docs/workspace-access.md as they stand there, and `exec` in pipes and terminals."""
     token = scene.org.headers["authorization"].removeprefix("Bearer ")
-    local = tmp_path / "local.txt"
-    local.write_text("written here\n")
-
-    def commands() -> None:
-        with command_line(platform.url, token) as cli:
-            assert cli.run("workspace", "files", "put", "w", str(local), "/workspace/n.txt")[0] == 0
-            assert cli.run("workspace", "files", "cat", "w", "/workspace/n.txt")[1] == (
-                "written here\n"
-            )
-            assert "n.txt" in cli.run("workspace", "files", "ls", "w", "/workspace")[1]
-            target = tmp_path / "fetched"
-            code, _, error = cli.run(
-                "workspace", "files", "get", "w", "/workspace/n.txt", str(target)
-            )
-            assert (code, target.read_text()) == (0, "written here\n"), error
-            assert cli.run("workspace", "files", "rm", "w", "/workspace/n.txt")[0] == 0
-            assert cli.run("workspace", "files", "cat", "w", "/workspace/n.txt")[0] == 3
-            assert cli.run("workspace", "files", "cat", "w", "/etc/passwd")[0] == 2
-            assert "registered" in cli.run("workspace", "logs", "w", "--tail", "50")[1]
-            rows = cli.json("workspace", "top")
-            assert [row["workspace_id"] for row in rows] == [scene.id]
-
-    await asyncio.to_thread(commands)
     environment = {**os.environ, "MOLECULE_URL": platform.url, "MOLECULE_TOKEN": token}
-    program = [sys.executable, "-m", "molecule_grpc.cli.main", "workspace", "exec", "w"]
+    environment["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment["ID"] = scene.id
+    blocks = shell_blocks("docs/workspace-access.md", "From the command line")
+    script = "set -e\n" + "\n".join(blocks)
+    done = await asyncio.to_thread(
+        subprocess.run,
+        ["bash", "-c", script],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        timeout=PATIENCE,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "copy.yaml").read_text() == "name: researcher\n"
+    assert b"registered" in done.stdout
+    assert scene.id.encode() in done.stdout
+    program = [sys.executable, "-m", "molecule_grpc.cli.main", "workspace", "exec", "researcher"]
     done = await asyncio.to_thread(
         subprocess.run,
         [*program, "--", "sh", "-c", "cat; echo problem >&2; exit 5"],
@@ -561,7 +582,7 @@ def in_a_terminal(argv: list[str], environment: dict[str, str]) -> tuple[int, by
     with subprocess.Popen(
         argv, stdin=theirs, stdout=theirs, stderr=theirs, env=environment, start_new_session=True
     ) as process:
-        os.write(ours, b"sleep 0.5; stty size; exit 4\r")
+        os.write(ours, b"until stty size | grep '33 91'; do sleep 0.1; done; exit 4\r")
         seen = b""
         deadline = time.monotonic() + PATIENCE
         while process.poll() is None and time.monotonic() < deadline:

@@ -125,7 +125,7 @@ async def _frames(
         if ahead.over:
             return
         if greet and ahead.opened:
-            # A client that follows a silent agent learns that it does.
+            # Says to a client that follows a silent agent that its stream is open.
             greet = False
             guard.spoke()
             yield Beat()
@@ -157,7 +157,7 @@ class Lines:
         while size < _FRAME_BYTES and (chunk := self._next(first=not taken)) is not None:
             taken.append(chunk.data)
             size += len(chunk.data)
-            # Pieces of one line have one place: what comes after the last of them is behind it.
+            # Pieces of one line have one place, which only the last piece leaves behind.
             if chunk.data.endswith(b"\n"):
                 self._place = chunk.offset
         if not taken:
