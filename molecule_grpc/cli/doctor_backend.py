@@ -10,18 +10,20 @@ from molecule_grpc.backends.contract import BackendFailure
 from molecule_grpc.backends.docker.engine import Engine
 from molecule_grpc.backends.docker.failures import calling
 from molecule_grpc.backends.docker.images import Images
+from molecule_grpc.cli import doctor_egress
 from molecule_grpc.cli.doctor import Finding
 from molecule_grpc.settings.backends import EC2
 from molecule_grpc.settings.settings import Settings
 
 _SECONDS: Final = 10.0
+_EGRESS_SECONDS: Final = 60.0
 # What the engine must be able to bound, by its own names.
 _LIMITS: Final = {"MemoryLimit": "memory", "CpuCfsQuota": "processors", "PidsLimit": "processes"}
 _COPYING: Final = "vfs"
 
 
 def doctor_backend(settings: Settings) -> list[Finding]:
-    """Ask the engine. Changes nothing."""
+    """Ask the engine, and try with two containers, gone again, whether it holds an egress list."""
     if settings.backends.backend == EC2:
         from molecule_grpc.cli.doctor_ec2 import ask_ec2  # noqa: PLC0415  (an extra)
 
@@ -35,6 +37,10 @@ async def _ask(settings: Settings) -> list[Finding]:
         async with calling(_SECONDS):
             version, info = await engine.get("version"), await engine.get("info")
         missing = await _missing_images(settings, engine)
+        async with calling(_EGRESS_SECONDS):
+            egress = await doctor_egress.findings(
+                engine, settings.docker, await _present_images(settings, engine)
+            )
     except BackendFailure as failure:
         fix = (
             "start it, let this account use its socket, or name another in MOLECULE_DOCKER_HOST;"
@@ -44,7 +50,7 @@ async def _ask(settings: Settings) -> list[Finding]:
     finally:
         await engine.close()
     detail = f"{version['Version']}, API {version['ApiVersion']}, {info.get('NCPU')} processors"
-    return [Finding("engine", well=True, detail=detail), *_judge(info), *missing]
+    return [Finding("engine", well=True, detail=detail), *_judge(info), *missing, *egress]
 
 
 def _judge(info: dict[str, Any]) -> Iterator[Finding]:
@@ -89,3 +95,14 @@ async def _missing_images(settings: Settings, engine: Engine) -> list[Finding]:
             )
         )
     return found
+
+
+async def _present_images(settings: Settings, engine: Engine) -> list[str]:
+    """Of the named images those that the engine has."""
+    images = Images(engine, settings.docker)
+    async with calling(_SECONDS):
+        return [
+            reference
+            for _, reference in settings.docker.images
+            if await images.find(reference) is not None
+        ]

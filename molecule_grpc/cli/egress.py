@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import typer
+from google.protobuf import struct_pb2
 from moleculeai.workspace.v1 import egress_pb2
 
 from molecule_grpc.cli.context import Cli, asynchronous, find_workspace
@@ -48,6 +49,15 @@ async def egress(
         cli.output.note(f"in force after `molecule-grpc workspace restart {workspace}`")
     cli.output.one({"egress": _shown(found), "enforced": found.enforced})
     cli.output.table(list(found.refused), _COLUMNS, empty="no host was refused")
+
+
+def value_of(given: str) -> struct_pb2.Value:
+    """What --egress says, as CreateWorkspace takes it."""
+    hosts = _hosts(given)
+    if isinstance(hosts, str):
+        return struct_pb2.Value(string_value=hosts)
+    values = [struct_pb2.Value(string_value=each) for each in hosts]
+    return struct_pb2.Value(list_value=struct_pb2.ListValue(values=values))
 
 
 def _hosts(given: str) -> str | list[str]:

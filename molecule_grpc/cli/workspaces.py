@@ -31,7 +31,7 @@ _STATUS_COLOURS = {"online": "green", "degraded": "yellow", "offline": "red", "f
 
 @app.command("create")
 @asynchronous
-async def create(
+async def create(  # noqa: PLR0917 - typer calls it by name
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="Unique among its siblings.")],
     role: Annotated[str, typer.Option(help="What the agent does.")] = "",
@@ -42,6 +42,14 @@ async def create(
     hibernate_after: Annotated[
         int, typer.Option(min=0, help="Minutes without work until it hibernates; 0 for never.")
     ] = 0,
+    hosts: Annotated[
+        str,
+        typer.Option(
+            "--egress",
+            metavar="open|none|HOSTS",
+            help="Hosts that it may reach, with commas between them: host, host:port, *.host.",
+        ),
+    ] = "open",
 ) -> None:
     """Add a workspace. Its token is shown once."""
     cli = Cli.of(context)
@@ -54,6 +62,7 @@ async def create(
             organization_id=org,
             runtime=runtime,
             hibernation_idle_minutes=hibernate_after,
+            egress=egress.value_of(hosts),
         )
     if cli.output.as_json:
         cli.output.one(created)

@@ -49,6 +49,7 @@ async def test_doctor_says_what_the_engine_can_do_and_what_to_do_without_one(
     for host, well in ((docker_engine.url, True), ("unix:///nowhere/docker.sock", False)):
         images = f"*={IMAGE}"
         process = await asyncio.create_subprocess_exec(
+            *docker_engine.namespace.entry,
             *(sys.executable, "-m", "molecule_grpc.cli.main", "--json", "doctor", "backend"),
             env={
                 **os.environ,
@@ -64,6 +65,9 @@ async def test_doctor_says_what_the_engine_can_do_and_what_to_do_without_one(
         if well:
             assert {"engine", "limits", "seccomp", "storage", "image of *"} <= set(findings)
             assert "runc" in findings["OCI runtimes"]["detail"]
+            assert findings["egress"]["detail"] == "internal networks bind"
+            # Whoever relies on a list is told what it leaves open.
+            assert docker_engine.namespace.inside in findings["this machine"]["detail"]
         else:
             assert "MOLECULE_DOCKER_HOST" in findings["engine"]["fix"]
 
@@ -107,7 +111,7 @@ async def test_a_container_comes_online_is_healed_and_leaves_nothing(
     assert removed.status_code == 200, removed.text
 
     async def left() -> list[str]:
-        names = [str(one.name) for one in witness.containers.list(all=True)]
+        names = [str(one.name) for one in witness.containers.list(all=True, ignore_removed=True)]
         names += [str(one.id) for one in witness.volumes.list()]
         names += [str(one.name) for one in witness.networks.list()]
         return [name for name in names if "ws-" in name or "molecule" in name]

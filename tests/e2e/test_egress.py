@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import sys
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 
 from tests.conftest import as_server, execute, with_database
 from tests.e2e.parties import Organization, Party, found, wire_to
+from tests.e2e.test_docs import shell_blocks
 from tests.engine.docker import DockerEngine
 from tests.engine.image import IMAGE
 from tests.engine.world import ADDRESS, World
@@ -109,6 +111,19 @@ def platform(
     yield running
     running.kill()
     asyncio.run(execute(postgres, f"DROP DATABASE {name} WITH (FORCE)"))
+    with contextlib.closing(docker_engine.witness()) as client:
+        _remove_all(client)
+
+
+def _remove_all(client: docker.DockerClient) -> None:
+    """What a killed server has left: later tests count what is on the engine."""
+    mine: dict[str, Any] = {"label": "molecule.platform.managed=true"}
+    for container in client.containers.list(all=True, filters=mine, ignore_removed=True):
+        container.remove(force=True, v=True)
+    for volume in client.volumes.list(filters=mine):
+        volume.remove()
+    for network in client.networks.list(filters=mine):
+        network.remove()
 
 
 @pytest.fixture
@@ -252,3 +267,110 @@ async def test_a_listed_workspace_reaches_its_list_and_the_platform_alone(
 
     assert await until(here, bool) == address
     assert "echo: again" in await until(lambda: agent.asked("again"), lambda text: "echo" in text)
+
+
+async def test_the_commands_of_the_page_work(platform: RunningServer, world: World) -> None:
+    """In the order in which docs/egress.md has them."""
+    [block] = shell_blocks("docs/egress.md", "Lists")
+    process = await asyncio.create_subprocess_exec(
+        *("bash", "-c", f"set -e\n{block}"),
+        env={
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "MOLECULE_URL": platform.url,
+            "MOLECULE_TOKEN": platform.admin_token,
+        },
+        stdout=asyncio.subprocess.PIPE,
+    )
+    shown, _ = await process.communicate()
+    assert process.returncode == 0
+    first, second = [line for line in shown.decode().splitlines() if "api.anthropic.com" in line]
+    assert first.endswith("api.anthropic.com, *.githubusercontent.com")
+    assert second.endswith("api.anthropic.com, db.example:5432")
+
+
+async def test_no_password_leads_out_of_another_network(
+    operator: Party, witness: docker.DockerClient, world: World
+) -> None:
+    """A container of another organisation, and an open one, with a password that they found."""
+    mine, theirs = [await found(operator.wire, operator) for _ in range(2)]
+    agent = await start(mine, witness, egress=["good.world"])
+    stranger = await start(theirs, witness, egress="none")
+    neighbour = await start(mine, witness, egress="none")
+    opened = await start(mine, witness)
+    variables = dict(pair.split("=", 1) for pair in agent.container.attrs["Config"]["Env"])
+    proxy, gateway = variables["HTTPS_PROXY"], agent.network["Gateway"]
+    at_mine = proxy.replace("host.docker.internal", gateway)
+    url = "http://good.world/found"
+    for other in (stranger, opened):
+        said = await other.run(_PAGE.replace("import sys", f"{_PROXIED}import sys"), url, at_mine)
+        assert said.startswith("none"), said
+    at_theirs = proxy.replace("host.docker.internal", stranger.network["Gateway"])
+    said = await stranger.run(_PAGE.replace("import sys", f"{_PROXIED}import sys"), url, at_theirs)
+    assert said.startswith("407"), said
+    assert "page good.world/found" not in world.seen
+    # No container reaches another one, of its own organisation or of another.
+    for other in (stranger, neighbour, opened):
+        address = agent.network["IPAddress"]
+        assert "open" not in await other.run(_DIRECT, address, "8000"), other.id
+    assert (await neighbour.run(_PAGE, url)).startswith("403")
+    assert "the world" in await opened.run(_PAGE, f"http://{ADDRESS}/open")
+    # From open to a list needs a start, and until then says so.
+    assert (await opened.set(["good.world"]))["needs_restart"] is True
+    assert (await opened.shown())["enforced"] is False
+    assert "good.world" in (await opened.shown())["egress"]
+
+
+# In front of a program: its proxy is the second argument.
+_PROXIED = "import os, sys; os.environ['http_proxy'] = sys.argv[2]; os.environ['no_proxy'] = ''; "
+
+
+async def test_only_administrators_change_what_a_workspace_may_reach(operator: Party) -> None:
+    org = await found(operator.wire, operator)
+    for wrong in ("open ", "*", ["a b"], ["a.example"] * 101, ["x.example", 7], {"a": 1}, 7):
+        body = {"name": "w", "runtime": "langgraph", "egress": wrong}
+        answer = await org.rest("POST", "/workspaces", body)
+        assert answer.status_code == 400, (wrong, answer.text)
+        assert "egress" in answer.text
+    external = {"name": "x", "runtime": "external", "egress": ["a.example"]}
+    assert (await org.rest("POST", "/workspaces", external)).status_code == 400
+    answer = await org.rest("POST", "/workspaces", external | {"egress": "open"})
+    agent, token = answer.json()["id"], answer.json()["connection"]["auth_token"]
+    own = operator.wire.party(token)
+    assert (await own.rest("GET", f"/workspaces/{agent}/egress")).json()["egress"] == "open"
+    refused = await own.rest("PATCH", f"/workspaces/{agent}", {"egress": "open"})
+    assert refused.status_code == 403, refused.text
+    assert (await org.rest("PATCH", f"/workspaces/{agent}", {"egress": None})).status_code == 400
+
+
+async def test_an_engine_that_does_not_filter_starts_no_workspace_with_a_list(
+    new_docker: Callable[..., DockerEngine],
+    postgres: str,
+    template: str,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """Found by trying. Open workspaces start; nothing of the try is left."""
+    engine = new_docker(filtering=False)
+    name = f"unfiltered_{uuid.uuid4().hex[:12]}"
+    await execute(postgres, f"CREATE DATABASE {name} TEMPLATE {template}")
+    directory = tmp_path_factory.mktemp("u")
+    platform = _server(engine, with_database(postgres, name), directory)
+    await asyncio.to_thread(platform.start)
+    try:
+        async with wire_to(platform) as wire:
+            org = await found(wire, wire.party(platform.admin_token))
+            with contextlib.closing(engine.witness()) as client:
+                await start(org, client)
+                body = {"name": "held", "runtime": "langgraph", "egress": ["good.world"]}
+                answer = await org.rest("POST", "/workspaces", body)
+                held = Contained(org, client, answer.json()["id"])
+                row = await until(held.row, lambda row: row.get("status") == "failed")
+                assert "does not keep its internal networks apart" in row["last_sample_error"]
+                operations = await org.rest("GET", f"/workspaces/{held.id}/operations")
+                reasons = {each["reason"] for each in operations.json()["operations"]}
+                assert reasons == {"egress_unenforced"}
+                names = [str(each.name) for each in client.containers.list(all=True)]
+                assert not [each for each in names if held.id in each or "probe" in each]
+    finally:
+        platform.kill()
+        await execute(postgres, f"DROP DATABASE {name} WITH (FORCE)")
