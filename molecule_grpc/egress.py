@@ -127,8 +127,8 @@ def check_address(ip: Address | str, rules: EgressRules) -> bool:
         return rules.local
     if _within(address, _NEVER):
         return False
-    carried = _carried(address)
-    return carried is None or check_address(carried, rules)
+    inside = carried(address)
+    return inside is None or check_address(inside, rules)
 
 
 def check_url_syntax(url: str) -> tuple[str, str, int]:
@@ -274,7 +274,8 @@ def _within(address: Address, networks: Iterable[_Network]) -> bool:
     return any(address.version == network.version and address in network for network in networks)
 
 
-def _carried(address: Address) -> ipaddress.IPv4Address | None:
+def carried(address: Address) -> ipaddress.IPv4Address | None:
+    """The IPv4 address that an IPv6 address leads to; None for any other address."""
     if isinstance(address, ipaddress.IPv6Address):
         for network, bits_behind in _CARRIERS:
             if address in network:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import ipaddress
 import json
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
@@ -23,7 +24,7 @@ from molecule_grpc.backends.docker.gate import ListenerFile
 from molecule_grpc.backends.docker.networks import Network
 from molecule_grpc.backends.egress import store
 from molecule_grpc.backends.egress.credentials import password_of
-from molecule_grpc.backends.egress.decisions import Decisions
+from molecule_grpc.backends.egress.decisions import Decisions, is_own
 from molecule_grpc.backends.egress.door import Door
 from molecule_grpc.backends.egress.refused import RefusedHosts
 from molecule_grpc.backends.egress.values import Outcome
@@ -354,6 +355,15 @@ async def test_the_absolute_uri_decides_and_the_host_header_is_rewritten(proxy: 
     assert answered.status == 200
     await agent.allow("none")
     assert (await agent.ask(f"GET {forged}\r\nX-Rest: ")).status == 403
+
+
+def test_an_address_of_this_machine_is_known_in_every_spelling() -> None:
+    """Through an IPv6 address that carries it, too."""
+    own = "127.0.0.1"
+    for spelling in (own, f"::ffff:{own}", f"64:ff9b::{own}"):
+        assert is_own(ipaddress.ip_address(spelling)), spelling
+    for other in ("9.9.9.9", "::ffff:9.9.9.9", "2606:4700::1"):
+        assert not is_own(ipaddress.ip_address(other)), other
 
 
 async def test_refused_hosts_are_bounded(proxy: Proxy) -> None:

@@ -15,6 +15,7 @@ from molecule_grpc.backends.egress import credentials, store
 from molecule_grpc.backends.egress.refused import RefusedHosts
 from molecule_grpc.backends.egress.values import Attempt, Caller, Decision, Outcome
 from molecule_grpc.db.pool import Pool
+from molecule_grpc.egress import carried
 from molecule_grpc.host_list import Target, read_target
 from molecule_grpc.kernel.errors import Exhausted
 from molecule_grpc.kernel.payer import Payer, payer
@@ -124,9 +125,10 @@ class Decisions:
 
 
 def is_own(address: Address) -> bool:
-    """Whether an address is one of this machine's now, on whatever interface."""
-    own = (each.address for found in psutil.net_if_addrs().values() for each in found)
-    return str(address) in (text.partition("%")[0] for text in own)
+    """Whether an address is one of this machine's now, on whatever interface, or leads to one."""
+    found = (each.address for group in psutil.net_if_addrs().values() for each in group)
+    own = {text.partition("%")[0] for text in found}
+    return str(address) in own or str(carried(address)) in own
 
 
 def chosen(addresses: Sequence[Address]) -> Address:
