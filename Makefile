@@ -9,7 +9,7 @@ COMPILE := $(RESOLVE) pyproject.toml --extra memory
 .DEFAULT_GOAL := help
 # Where nothing may be kept, every process compiles pytest's plugins and all tests anew: 8 s each.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help up test test-busy test-hosts timing lint style types imports protos fmt gen gen-check docs bench bench-memory audit lock clean
+.PHONY: help up test test-busy test-hosts test-kubernetes timing lint style types imports protos fmt gen gen-check docs bench bench-memory audit lock clean
 
 help: ## Show this text
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,11 @@ test-busy: .venv/dev.stamp ## The same while every core is kept busy
 OF_HOSTS := admin dispatch_faults http_clients inbox_faults lifecycle outgoing_budgets process_faults sizes tls
 test-hosts: .venv/dev.stamp ## The tests that concern hosts, on workers behind Envoy
 	MOLECULE_HOST_MODE=grpc $(BIN)/pytest $(PYTEST_WORKERS) $(OF_HOSTS:%=tests/e2e/test_%.py)
+
+# The cluster's programs are built from their modules once: 8 to 11 CPU minutes.
+test-kubernetes: .venv/dev.stamp ## Workspaces on a real cluster; needs Go, root, etcd, containerd and CNI plugins
+	tools/kubernetes/build.sh
+	TEST_KUBERNETES=1 $(BIN)/pytest tests/kubernetes tests/integration/test_backend_contract.py $(ARGS)
 
 timing: .venv/dev.stamp ## Check that the time of a refusal tells nothing: 2,000 pairs of each kind
 	TEST_LONG=1 $(BIN)/pytest tests/e2e/test_timing.py -s

@@ -63,6 +63,8 @@ def no_tokens(_: UUID, __: int, ___: int) -> None:
     """For whoever does not count tokens."""
 
 
+# Of a row of workspaces: the engine says where its agent is called, whatever the agent says.
+URL_BY_ENGINE: Final = "backend IN ('docker', 'kubernetes')"
 # Statuses of a workspace that a message wakes.
 ASLEEP: Final = frozenset({"hibernating", "hibernated"})
 

@@ -34,6 +34,7 @@ pytest_plugins = [
     "tests.reruns",
     "tests.engine.fixtures",
     "tests.amazon",
+    "tests.kubernetes.fixtures",
 ]
 
 # Examples may be slow: their number bounds a test, and its own limit.

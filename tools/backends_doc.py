@@ -16,13 +16,20 @@ from molecule_grpc.backends.contract import Backend, Capability
 from molecule_grpc.backends.control_plane.backend import ControlPlane
 from molecule_grpc.backends.docker.backend import DockerBackend
 from molecule_grpc.backends.ec2.backend import Ec2Backend
+from molecule_grpc.backends.kubernetes.backend import KubernetesBackend
 from molecule_grpc.backends.none import NoBackend
 from tools import sections
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "backends.md"
 SUITE = ROOT / "tests" / "integration" / "test_backend_contract.py"
-_BACKENDS: tuple[type[Backend], ...] = (ControlPlane, Ec2Backend, DockerBackend, NoBackend)
+_BACKENDS: tuple[type[Backend], ...] = (
+    ControlPlane,
+    Ec2Backend,
+    KubernetesBackend,
+    DockerBackend,
+    NoBackend,
+)
 # The fixture that opens each backend in turn.
 _FIXTURE = "stand"
 

@@ -268,6 +268,7 @@ class Owned(NamedTuple):
     Args:
         organization_id, operation_id: None where what was found does not say.
         running: False for what has ended, and for volumes without a workload.
+        url: where the platform calls the agent now; empty where the engine's list does not tell.
     """
 
     workspace_id: UUID
@@ -276,6 +277,7 @@ class Owned(NamedTuple):
     operation_id: UUID | None
     running: bool
     created_at: datetime
+    url: str = ""
 
 
 class LogChunk(NamedTuple):

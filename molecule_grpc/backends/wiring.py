@@ -19,6 +19,7 @@ from molecule_grpc.backends.docker.gate import ListenerFile
 from molecule_grpc.backends.egress_wiring import open_egress
 from molecule_grpc.backends.images.pins import Pins
 from molecule_grpc.backends.images.ports import ImageEngine
+from molecule_grpc.backends.kubernetes.backend import KubernetesBackend
 from molecule_grpc.backends.none import NoBackend
 from molecule_grpc.backends.operations.endings import Endings, OnEnded
 from molecule_grpc.backends.operations.execution import Execution, Prepare
@@ -154,6 +155,9 @@ def _configured(settings: Settings, installation: UUID) -> list[Backend]:
         opened.append(_control_plane(settings, installation))
     if BackendName.EC2 in wanted:
         opened.append(_ec2(settings, installation))
+    if BackendName.KUBERNETES in wanted:
+        url = _platform_url(settings)
+        opened.append(KubernetesBackend(settings.kubernetes, str(installation), platform_url=url))
     if BackendName.DOCKER in wanted:
         opened.append(_docker(settings, installation))
     return opened

@@ -1,4 +1,4 @@
-"""`doctor backend`: what the Docker engine of this machine, or EC2, can do for workspaces."""
+"""`doctor backend`: what the engine can do for workspaces."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import asyncio
 from collections.abc import Iterator
 from typing import Any, Final
 
-from molecule_grpc.backends.contract import BackendFailure
+from molecule_grpc.backends.contract import BackendFailure, BackendName
 from molecule_grpc.backends.docker.engine import Engine
 from molecule_grpc.backends.docker.failures import calling
 from molecule_grpc.backends.docker.images import Images
+from molecule_grpc.backends.wiring import starts_on
 from molecule_grpc.cli import doctor_egress
 from molecule_grpc.cli.doctor import Finding
+from molecule_grpc.cli.doctor_kubernetes import doctor_kubernetes
 from molecule_grpc.settings.backends import EC2
 from molecule_grpc.settings.settings import Settings
 
@@ -23,11 +25,17 @@ _COPYING: Final = "vfs"
 
 
 def doctor_backend(settings: Settings) -> list[Finding]:
-    """Ask the engine, and try with two containers, gone again, whether it holds an egress list."""
+    """Ask whatever workspaces are started on.
+
+    A Docker engine is also tried, with two containers, gone again, on whether it holds a list of
+    hosts. Nothing else is changed.
+    """
     if settings.backends.backend == EC2:
         from molecule_grpc.cli.doctor_ec2 import ask_ec2  # noqa: PLC0415  (an extra)
 
         return asyncio.run(ask_ec2(settings))
+    if starts_on(settings) is BackendName.KUBERNETES:
+        return doctor_kubernetes(settings)
     return asyncio.run(_ask(settings))
 
 

@@ -11,7 +11,7 @@ AUTO: Final = "auto"
 DOCKER: Final = "docker"
 EC2: Final = "ec2"
 # Those that this version has.
-NAMES: Final = ("control-plane", EC2, DOCKER)
+NAMES: Final = ("control-plane", EC2, "kubernetes", DOCKER)
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from molecule_grpc.settings.egress import NETWORKS
 from molecule_grpc.settings.values import (
     COUNT,
     OPTIONAL_PATH,
+    PAIRS,
     PORT,
     SECONDS,
     SWITCH,
@@ -20,21 +21,6 @@ from molecule_grpc.settings.values import (
 )
 
 _TIERS: Final = (1, 2, 3, 4)
-
-
-def _pairs(text: str) -> tuple[tuple[str, str], ...]:
-    pairs = []
-    for word in filter(None, (word.strip() for word in text.split(","))):
-        name, separator, value = word.partition("=")
-        if not (name and separator and value):
-            raise ValueError
-        pairs.append((name.strip(), value.strip()))
-    return tuple(pairs)
-
-
-def _show_pairs(value: object) -> str:
-    assert isinstance(value, tuple)
-    return ",".join(f"{name}={image}" for name, image in value)
 
 
 def _tiers(text: str) -> tuple[int, ...]:
@@ -57,7 +43,6 @@ def _positive_or_default(text: str) -> int:
         return 0
 
 
-_PAIRS: Final = Kind(_pairs, "pairs runtime=image with commas between them", _show_pairs)
 _SOME_TIERS: Final = Kind(_tiers, "tiers from 1 to 4 with commas between them", _show_tiers)
 _OWN: Final = Kind(_positive_or_default, "a whole number")
 
@@ -102,7 +87,7 @@ class DockerSettings:
     """
 
     host: str = setting("MOLECULE_DOCKER_HOST", TEXT, "")
-    images: tuple[tuple[str, str], ...] = setting("MOLECULE_DOCKER_IMAGES", _PAIRS, ())
+    images: tuple[tuple[str, str], ...] = setting("MOLECULE_DOCKER_IMAGES", PAIRS, ())
     image_template: str = setting(
         "MOLECULE_DOCKER_IMAGE_TEMPLATE", TEXT, "workspace-template:{runtime}"
     )

@@ -26,6 +26,7 @@ from molecule_grpc.settings.egress import EgressSettings
 from molecule_grpc.settings.embedding import EmbeddingSettings
 from molecule_grpc.settings.faces import FacesSettings
 from molecule_grpc.settings.inbox import InboxSettings
+from molecule_grpc.settings.kubernetes import KubernetesSettings
 from molecule_grpc.settings.memory import MemorySettings
 from molecule_grpc.settings.memory_plugin import MemoryPluginSettings
 from molecule_grpc.settings.outbound import OutboundSettings
@@ -69,6 +70,7 @@ class Settings:
     control_plane: ControlPlaneSettings = field(default_factory=ControlPlaneSettings)
     docker: DockerSettings = field(default_factory=DockerSettings)
     ec2: Ec2Settings = field(default_factory=Ec2Settings)
+    kubernetes: KubernetesSettings = field(default_factory=KubernetesSettings)
     delegation: DelegationSettings = field(default_factory=DelegationSettings)
     inbox: InboxSettings = field(default_factory=InboxSettings)
     outbound: OutboundSettings = field(default_factory=OutboundSettings)

@@ -9,8 +9,15 @@ from pathlib import Path
 from molecule_grpc.server import headers
 
 PACKAGE = Path(__file__).parents[2] / "molecule_grpc"
-# Rooms whose headers are not those of our REST answers: what we send to agents and to stores.
-OUTSIDE = ("client", "cli", "upload/forward.py", "upload/blobs", "delegation/outbound/send.py")
+# Rooms with headers of other answers, or with metadata that are no headers.
+OUTSIDE = (
+    "client",
+    "cli",
+    "upload/forward.py",
+    "upload/blobs",
+    "delegation/outbound/send.py",
+    "backends/kubernetes",
+)
 # Between edge and workers, or added by proxies in front of the edge.
 INTERNAL = {
     "x-body-type",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -38,6 +39,8 @@ from tests.control_plane import control_plane
 from tests.engine.docker import DockerEngine
 from tests.engine.image import IMAGE
 from tests.integration.backends import a_start, backend_of
+from tests.kubernetes.cluster import KubernetesCluster
+from tests.kubernetes.fixtures import backend_on
 from tests.waiting import PATIENCE
 
 
@@ -117,11 +120,25 @@ async def ec2_stand(request: pytest.FixtureRequest) -> AsyncIterator[Stand]:
         witness.close()
 
 
+@contextlib.asynccontextmanager
+async def kubernetes_stand(request: pytest.FixtureRequest) -> AsyncIterator[Stand]:
+    cluster: KubernetesCluster = request.getfixturevalue("kubernetes")
+
+    def running(workspace: UUID) -> int:
+        return sum(str(workspace) in each["metadata"]["name"] for each in cluster.pods())
+
+    async with backend_on(cluster) as backend:
+        yield Stand(backend, running, cluster.delete_workload, lambda: None)
+
+
 STANDS = {
     BackendName.CONTROL_PLANE: control_plane_stand,
     BackendName.EC2: ec2_stand,
     BackendName.DOCKER: docker_stand,
 }
+# The cluster's programs are built first, which takes minutes: `make test-kubernetes`.
+if os.environ.get("TEST_KUBERNETES"):
+    STANDS[BackendName.KUBERNETES] = kubernetes_stand
 
 
 @pytest.fixture(params=list(STANDS))

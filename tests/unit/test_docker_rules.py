@@ -14,14 +14,9 @@ import pytest
 from molecule_grpc.backends.docker.archive import TarReader, archive_of, small_archive
 from molecule_grpc.backends.docker.credentials import registry_header, registry_of
 from molecule_grpc.backends.docker.names import moment
-from molecule_grpc.backends.docker.rules import (
-    TierSize,
-    image_of,
-    image_tag_is_moving,
-    pinned,
-    signal_of,
-    size_of,
-)
+from molecule_grpc.backends.docker.rules import image_of, image_tag_is_moving, signal_of
+from molecule_grpc.backends.references import pinned
+from molecule_grpc.backends.sizes import TierSize, size_of
 
 
 @pytest.mark.parametrize(

@@ -9,13 +9,8 @@ from typing import Final
 from molecule_grpc.backends.contract import BackendFailure, FailureReason, StartRequest
 from molecule_grpc.backends.docker import names
 from molecule_grpc.backends.docker.names import Json
-from molecule_grpc.backends.docker.rules import (
-    CPU_PERIOD,
-    TierSize,
-    cpu_quota,
-    memory_bytes,
-    size_of,
-)
+from molecule_grpc.backends.docker.rules import CPU_PERIOD, cpu_quota, memory_bytes
+from molecule_grpc.backends.sizes import TierSize, size_of
 from molecule_grpc.settings.docker import DockerSettings
 
 AGENT_PORT: Final = "8000/tcp"

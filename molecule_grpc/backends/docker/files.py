@@ -6,7 +6,6 @@ import contextlib
 import posixpath
 import uuid
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
 from typing import Final
 
 from aiodocker.exceptions import DockerError
@@ -29,18 +28,12 @@ from molecule_grpc.backends.docker.helpers import Helpers
 from molecule_grpc.backends.docker.names import Json
 from molecule_grpc.backends.docker.places import look, may_be_written, mount_of, resolved
 from molecule_grpc.backends.docker.workloads import Workloads
+from molecule_grpc.backends.listing import LIST, NOT_THERE, entries_of
 
-_NOT_THERE: Final = 66
-_DELETE: Final = '[ -f "$1" ] || [ -L "$1" ] || exit 66; exec rm -f -- "$1"'
-# Names may hold anything but NUL: numbers in lines, NUL, each name with its NUL, NUL.
-_LIST: Final = (
-    '[ -d "$1" ] || exit 66; cd -- "$1" && exec find . -mindepth 1 -maxdepth "$2" -exec sh -c '
-    """'stat -c "%f %s %Y" -- "$@"; printf "\\0"; printf "%s\\0" "$@"; printf "\\0"' sh {} +"""
-)
+_DELETE: Final = f'[ -f "$1" ] || [ -L "$1" ] || exit {NOT_THERE}; exec rm -f -- "$1"'
 _OUTPUT_BYTES: Final = 1024 * 1024
 # Of a name with its numbers, on average.
 _ENTRY_BYTES: Final = 512
-_TYPE_BITS, _DIRECTORY_BITS = 0o170000, 0o040000
 _ROOT: Final = "0"
 
 
@@ -98,17 +91,14 @@ class Files:
         """What lies below a directory."""
         async with self._container(resource) as found:
             target = await resolved(self._engine, found["Id"], path)
-        argv = ["sh", "-c", _LIST, "sh", target, str(depth)]
+        argv = ["sh", "-c", LIST, "sh", target, str(depth)]
         most = max(_OUTPUT_BYTES, limit * _ENTRY_BYTES)
         code, printed = await self._run(resource, argv, most)
-        if code == _NOT_THERE:
+        if code == NOT_THERE:
             raise FileMissing(path)
         if len(printed) > most:
             raise TooManyFiles(path)
-        entries = _entries(printed)
-        if len(entries) > limit:
-            raise TooManyFiles(path)
-        return entries
+        return entries_of(printed, path, limit)
 
     async def delete(self, resource: Resource, path: str) -> None:
         """Delete a file, or a link to one."""
@@ -117,7 +107,7 @@ class Files:
             if not may_be_written(found, target):
                 raise RootReadOnly(path)
         code, _ = await self._run(resource, ["sh", "-c", _DELETE, "sh", target], _OUTPUT_BYTES)
-        if code == _NOT_THERE:
+        if code == NOT_THERE:
             raise FileMissing(path)
         if code:
             raise BackendFailure(FailureReason.ENGINE, "the file was not deleted")
@@ -147,7 +137,7 @@ class Files:
         The user may own a directory that root without capabilities may not change.
         """
         done = await run(self._engine, found["Id"], argv, most=most, user=_ROOT)
-        if done[0] in (0, _NOT_THERE) or len(done[1]) > most:
+        if done[0] in (0, NOT_THERE) or len(done[1]) > most:
             return done
         return await run(self._engine, found["Id"], argv, most=most)
 
@@ -186,33 +176,3 @@ class Files:
             return
         async with self._helpers.on_volumes(resource.workspace_id) as helper:
             yield helper
-
-
-def _entries(printed: bytes) -> list[FileEntry]:
-    """What `_LIST` printed, batch by batch.
-
-    Raises:
-        BackendFailure: files came or went while they were listed.
-    """
-    entries: list[FileEntry] = []
-    fields = iter(printed.split(b"\0")[:-1])
-    for numbers in fields:
-        lines = numbers.splitlines()
-        names = list(iter(fields.__next__, b""))
-        if len(lines) != len(names):
-            raise BackendFailure(
-                FailureReason.ENGINE, "the files changed while they were listed", retryable=True
-            )
-        entries += map(_entry, lines, names)
-    return entries
-
-
-def _entry(numbers: bytes, name: bytes) -> FileEntry:
-    mode, size, moment = numbers.split()
-    directory = int(mode, 16) & _TYPE_BITS == _DIRECTORY_BITS
-    return FileEntry(
-        name.decode("utf-8", "surrogateescape").removeprefix("./"),
-        0 if directory else int(size),
-        directory,
-        datetime.fromtimestamp(int(moment), UTC),
-    )

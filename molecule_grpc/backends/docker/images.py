@@ -18,12 +18,8 @@ from molecule_grpc.backends.docker.credentials import registry_header
 from molecule_grpc.backends.docker.engine import Engine
 from molecule_grpc.backends.docker.failures import calling, failure_of, is_missing
 from molecule_grpc.backends.docker.names import Json
-from molecule_grpc.backends.docker.rules import (
-    image_of,
-    image_tag_is_moving,
-    pinned,
-    repository_of,
-)
+from molecule_grpc.backends.docker.rules import image_of, image_tag_is_moving
+from molecule_grpc.backends.references import pinned, repository_of
 from molecule_grpc.settings.docker import DockerSettings
 
 log = structlog.get_logger(__name__)

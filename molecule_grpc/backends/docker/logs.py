@@ -5,17 +5,16 @@ from __future__ import annotations
 import contextlib
 import struct
 from collections.abc import AsyncGenerator, AsyncIterator
-from datetime import UTC, datetime
 from typing import Final
 
 from molecule_grpc.backends.contract import LogChunk
 from molecule_grpc.backends.docker.engine import Engine
+from molecule_grpc.backends.stamps import NANOSECONDS, position_of
 
 # Of a failure's output.
 OUTPUT_BYTES: Final = 2048
 _OUTPUT_LINES: Final = 40
 _HEADER: Final = struct.Struct(">BxxxL")
-_NANOSECONDS: Final = 1_000_000_000
 
 
 async def read_logs(
@@ -32,7 +31,7 @@ async def read_logs(
         "follow": follow,
         "tail": str(tail) if tail else "all",
         # The engine includes a line of that very moment.
-        "since": f"{(since + 1) // _NANOSECONDS}.{(since + 1) % _NANOSECONDS:09}" if since else "0",
+        "since": f"{(since + 1) // NANOSECONDS}.{(since + 1) % NANOSECONDS:09}" if since else "0",
     }
     path = f"containers/{container_id}/logs"
     async with (
@@ -42,7 +41,7 @@ async def read_logs(
         yield LogChunk(since, b"")
         async for frame in frames:
             stamp, _, data = frame.partition(b" ")
-            if (position := _position(stamp.decode())) > since:
+            if (position := position_of(stamp.decode())) > since:
                 yield LogChunk(position, data)
 
 
@@ -66,10 +65,3 @@ async def frames_of(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]
                 break
             yield bytes(buffer[_HEADER.size : _HEADER.size + length])
             del buffer[: _HEADER.size + length]
-
-
-def _position(stamp: str) -> int:
-    """Nanoseconds since 1970 of `2026-01-02T03:04:05.123456789Z`."""
-    head, _, fraction = stamp.rstrip("Z").partition(".")
-    seconds = int(datetime.fromisoformat(head).replace(tzinfo=UTC).timestamp())
-    return seconds * _NANOSECONDS + int(f"{fraction:0<9}"[:9])

@@ -3,30 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, NamedTuple
+from typing import Final
+
+from molecule_grpc.backends.sizes import SHARES_OF_ONE, TierSize
 
 MOVING_TAGS: Final = frozenset({"latest", "staging", "main", "dev", "edge", "nightly", "rolling"})
 _SIGNALLED: Final = 128
 _MIB: Final = 1024 * 1024
-# Processors come in shares of this many.
-SHARES_OF_ONE: Final = 1024
 CPU_PERIOD: Final = 100_000
-
-
-class TierSize(NamedTuple):
-    """0 for no limit."""
-
-    memory_mb: int
-    cpu_shares: int
-
-
-# Tier 1 is small by what it may do, not by size.
-TIER_SIZES: Final = {
-    1: TierSize(0, 0),
-    2: TierSize(512, 1024),
-    3: TierSize(2048, 2048),
-    4: TierSize(4096, 4096),
-}
 
 
 def image_tag_is_moving(reference: str) -> bool:
@@ -49,31 +33,6 @@ def image_of(runtime: str, images: Mapping[str, str], template: str, default_run
     runtime = runtime or default_runtime
     found = images.get(runtime) or images.get("*")
     return found or template.replace("{runtime}", runtime)
-
-
-def repository_of(reference: str) -> str:
-    """The name without tag and digest."""
-    name = reference.partition("@")[0]
-    before, colon, tag = name.rpartition(":")
-    return before if colon and "/" not in tag else name
-
-
-def pinned(reference: str, digest: str) -> str:
-    """The reference of one image, whatever the tag of `reference` means."""
-    return f"{repository_of(reference)}@{digest}"
-
-
-def size_of(tier: int, own: Mapping[int, TierSize], memory_mb: int, cpu_shares: int) -> TierSize:
-    """The limits of a workload: its own, else the tier's settings, else the tier's default.
-
-    An unknown tier counts as 2.
-    """
-    tier = tier if tier in TIER_SIZES else 2
-    set_, default = own.get(tier, TierSize(0, 0)), TIER_SIZES[tier]
-    return TierSize(
-        memory_mb or set_.memory_mb or default.memory_mb,
-        cpu_shares or set_.cpu_shares or default.cpu_shares,
-    )
 
 
 def memory_bytes(size: TierSize) -> int:

@@ -72,6 +72,7 @@ class Reconcile:
                 log.warning("a backend was not compared", backend=backend.name, why=str(failed))
                 continue
             await self._note_orphans(backend, owned)
+            await self._note_addresses(backend, owned)
             await self._heal(backend.name, await self._lost(backend, owned), asked)
         await self.remove_leftovers()
 
@@ -131,6 +132,14 @@ class Reconcile:
                 new = await store.leave(self._pool, backend.name, found)
                 metrics.ORPHANS[backend.name].inc(new)
                 log.warning("orphans were found", backend=backend.name, count=new)
+
+    async def _note_addresses(self, backend: Backend, owned: list[Owned]) -> None:
+        """An engine that starts an agent again by itself may give it another address."""
+        told = [each for each in owned if each.running and each.url]
+        for start in range(0, len(told), _BATCH):
+            some = told[start : start + _BATCH]
+            if moved := await store.note_addresses(self._pool, backend.name, some):
+                log.info("agents are called elsewhere now", backend=backend.name, count=moved)
 
     async def _lost(self, backend: Backend, owned: list[Owned]) -> list[tuple[UUID, str]]:
         found: list[tuple[UUID, str]] = []

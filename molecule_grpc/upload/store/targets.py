@@ -6,6 +6,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from molecule_grpc.db.pool import Connection, Pool
+from molecule_grpc.directory import URL_BY_ENGINE
 
 
 class UploadTarget(NamedTuple):
@@ -29,12 +30,12 @@ class UploadTarget(NamedTuple):
 async def find(pool: Pool, workspace_id: UUID) -> UploadTarget | None:
     """A workspace; None when it is unknown or removed."""
     row = await pool.fetchrow(
-        """
+        f"""
         SELECT id, organization_id,
                CASE WHEN delivery_mode IS NOT NULL OR url <> '' OR mode_in_force = 'poll'
                     THEN mode_in_force END,
                url, coalesce(platform_inbound_secret, ''),
-               backend = 'docker' AND resource_id <> ''
+               {URL_BY_ENGINE} AND resource_id <> ''
         FROM workspaces WHERE id = $1 AND status <> 'removed'
         """,
         workspace_id,

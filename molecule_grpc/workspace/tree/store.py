@@ -10,7 +10,7 @@ import asyncpg
 
 from molecule_grpc.db import rows
 from molecule_grpc.db.pool import Connection, Pool, Writer
-from molecule_grpc.directory import Peer
+from molecule_grpc.directory import URL_BY_ENGINE, Peer
 from molecule_grpc.kernel.page import MAX_PAGE_BYTES, Page
 from molecule_grpc.workspace.rules import MAX_DEPTH
 from molecule_grpc.workspace.store.workspaces import ROW_BYTES
@@ -40,7 +40,7 @@ _RELATED = f"""
 _PAIR_COLUMNS = f"""
     t.id, t.organization_id, t.name, coalesce(t.role, '') AS role, t.status, t.url,
     t.mode_in_force, t.runtime, t.idle_timeout_seconds,
-    t.backend = 'docker' AND t.resource_id <> '' AS engine_url,
+    t.{URL_BY_ENGINE} AND t.resource_id <> '' AS engine_url,
     s.status AS source_status,
     coalesce(s.organization_id = t.organization_id, false) AS visible,
     coalesce({_RELATED}, false) AS related
@@ -68,9 +68,10 @@ PAIRS = f"""
     ORDER BY i.ord
 """
 
-_ONE = """
+_ONE = f"""
     SELECT id, organization_id, name, coalesce(role, '') AS role, status, url, mode_in_force,
-           runtime, idle_timeout_seconds, backend = 'docker' AND resource_id <> '' AS engine_url
+           runtime, idle_timeout_seconds,
+           {URL_BY_ENGINE} AND resource_id <> '' AS engine_url
     FROM workspaces WHERE id = $1
 """
 

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Final, NamedTuple
 from uuid import UUID
 
+from molecule_grpc.backends.contract import Owned
 from molecule_grpc.backends.reconcile.rules import Expected, Orphan
 from molecule_grpc.db.pool import Connection, Pool
 
@@ -45,6 +46,15 @@ _HOLD_LOST = f"""
           WHERE o.workspace_id = w.id AND o.ended_at >= $4
       )
     ORDER BY w.id FOR NO KEY UPDATE OF w
+"""
+
+# Only for the workload that the row expects: another start tells the address of its own.
+_ADDRESSES = """
+    UPDATE workspaces w SET url = e.url
+    FROM unnest($2::uuid[], $3::text[], $4::text[]) AS e (id, resource_id, url)
+    WHERE w.id = e.id AND w.backend = $1 AND w.resource_id = e.resource_id
+      AND w.url IS DISTINCT FROM e.url
+    RETURNING w.id
 """
 
 _LEAVE = """
@@ -153,6 +163,18 @@ async def hold_lost(
     ids, resources = zip(*lost, strict=True)
     rows = await conn.fetch(_HOLD_LOST, list(ids), list(resources), backend, before)
     return {row["id"]: row["organization_id"] for row in rows}
+
+
+async def note_addresses(pool: Pool, backend: str, owned: Sequence[Owned]) -> int:
+    """Store where agents are called that their engine has started again. How many have moved."""
+    rows = await pool.fetch(
+        _ADDRESSES,
+        backend,
+        [each.workspace_id for each in owned],
+        [each.resource_id for each in owned],
+        [each.url for each in owned],
+    )
+    return len(rows)
 
 
 async def leave(pool: Pool, backend: str, found: Sequence[Orphan]) -> int:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from molecule_grpc.db.pool import Connection, Pool
+from molecule_grpc.directory import URL_BY_ENGINE
 from molecule_grpc.events.names import EventType
 from molecule_grpc.workspace.status import EVENTS, REGISTERED
 from molecule_grpc.workspace.store.moves import (
@@ -25,7 +26,7 @@ _REGISTER = f"""
             agent_card = $2, delivery_mode = $4, last_heartbeat_at = now(),
             updated_at = now(),
             -- The engine's word stands, whatever an agent in a container says of itself.
-            url = CASE WHEN w.backend = 'docker' THEN w.url ELSE $3 END,
+            url = CASE WHEN w.{URL_BY_ENGINE} THEN w.url ELSE $3 END,
             platform_inbound_secret = coalesce(nullif(w.platform_inbound_secret, ''), $5),
             last_sample_error = CASE WHEN w.status <> 'failed' THEN w.last_sample_error END,
             status = CASE WHEN {may(REGISTERED)} THEN '{REGISTERED.target}' ELSE w.status END
@@ -66,12 +67,12 @@ class Registrant(NamedTuple):
 async def registrant(pool: Pool, workspace_id: UUID) -> Registrant | None:
     """A workspace before a registration, removed or not."""
     row = await pool.fetchrow(
-        """
+        f"""
         SELECT organization_id, status, runtime, delivery_mode, EXISTS (
             SELECT FROM workspace_auth_tokens t
             WHERE t.workspace_id = w.id AND t.revoked_at IS NULL
                 AND (t.expires_at IS NULL OR t.expires_at > now())) AS has_token,
-            backend = 'docker' AS engine_url
+            {URL_BY_ENGINE} AS engine_url
         FROM workspaces w WHERE id = $1
         """,
         workspace_id,

@@ -1,0 +1,1 @@
+"""Workspaces in pods of a Kubernetes cluster."""

@@ -1,0 +1,1 @@
+"""Workspaces on a real cluster: API server, controllers, scheduler and a node."""
