@@ -9,7 +9,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from tests.e2e.parties import Agent, Organization
+from tests.e2e.parties import Agent, Organization, Party
 from tests.running import RunningServer
 from tests.waiting import until
 
@@ -100,7 +100,7 @@ async def test_a_client_that_sends_the_prompt_itself_gets_the_prompt(agent: Agen
 
 
 async def test_a_time_comes_and_the_agent_ends_what_it_was_given(
-    agent: Agent, database: asyncpg.Connection[asyncpg.Record]
+    operator: Party, agent: Agent, database: asyncpg.Connection[asyncpg.Record]
 ) -> None:
     """Claimed by a worker, read from the inbox, ended by its result, told by the history."""
     schedule = await create(agent)
@@ -133,6 +133,9 @@ async def test_a_time_comes_and_the_agent_ends_what_it_was_given(
     assert "ended_at" in run
     [row] = (await agent.rest("GET", path_of(agent))).json()
     assert (row["run_count"], row["last_status"]) == (1, "ok")
+    told = (await operator.rest("GET", "/metrics")).text
+    assert 'molecule_schedule_fires_total{outcome="ok"}' in told
+    assert "molecule_schedule_lag_seconds_bucket" in told
 
 
 async def test_health_is_told_to_administrators_and_in_part_to_related_workspaces(
@@ -165,8 +168,15 @@ async def test_health_is_told_to_administrators_and_in_part_to_related_workspace
 async def test_a_removed_workspace_has_no_schedule_that_fires(
     org: Organization, agent: Agent, database: asyncpg.Connection[asyncpg.Record]
 ) -> None:
+    """And a purged one has none."""
     schedule = await create(agent)
     assert (await org.rest("DELETE", f"/workspaces/{agent.id}")).status_code == 200
     enabled = "SELECT enabled FROM workspace_schedules WHERE id = $1"
     assert await database.fetchval(enabled, uuid.UUID(schedule)) is False
+    spare = await org.hire()
+    await create(spare)
+    purged = await org.rest("DELETE", f"/workspaces/{spare.id}", confirm="true", purge="true")
+    assert purged.status_code == 200
+    left = "SELECT count(*) FROM workspace_schedules WHERE workspace_id = $1"
+    assert await database.fetchval(left, uuid.UUID(spare.id)) == 0
     assert (await org.rest("GET", "/admin/schedules/health")).json() == []
