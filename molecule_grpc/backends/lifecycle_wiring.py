@@ -136,7 +136,9 @@ def _sweeps(
             timeout=_SWEEP_TIMEOUT_SECONDS,
         ),
         BackgroundTask(hibernation.NAME, settings.hibernation_interval, sleep.sweep),
-        BackgroundTask("stuck-hibernating", _STUCK_SECONDS, sleep.restop),
+        BackgroundTask(
+            "stuck-hibernating", min(_STUCK_SECONDS, settings.hibernation_stuck_after), sleep.restop
+        ),
     ]
 
 

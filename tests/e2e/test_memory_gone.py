@@ -13,12 +13,13 @@ import pytest
 from moleculeai.memory.v1 import memory_pb2
 from moleculeai.memory.v1 import memory_service_pb2 as pb
 
+from tests.conftest import LONG
 from tests.e2e.parties import Agent, Organization, Party, Refused, found, wire_to
 from tests.running import RunningServer
 
 pytestmark = pytest.mark.slow
 
-_FORGOTTEN = 1000
+_FORGOTTEN = 1000 if LONG else 300
 _BATCH = 50
 _CLEAN = "VACUUM (FULL, ANALYZE) memories, memory_versions, memory_embeddings"
 # A vector that no model makes, and its bytes as Postgres keeps them.

@@ -12,6 +12,7 @@ import pytest
 from tests.conftest import execute, with_database
 from tests.control_plane import failing
 from tests.e2e.managed import ManagedWorkspace, Platform, platform_of
+from tests.e2e.test_fleet import whole
 from tests.waiting import until
 
 pytestmark = pytest.mark.slow
@@ -37,6 +38,8 @@ async def platform(
 ) -> AsyncIterator[Platform]:
     """A server of two workers with a control plane, for this module."""
     async with platform_of(database, tmp_path_factory.mktemp("sweeps"), WORKERS="2") as opened:
+        # A worker that starts looks for who is busy in vain, and would find the busy one of a test.
+        await whole(opened.server, processes=2)
         yield opened
 
 
