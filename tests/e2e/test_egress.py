@@ -222,6 +222,8 @@ async def test_a_listed_workspace_reaches_its_list_and_the_platform_alone(
     before = world.seen
     assert await agent.run(_DIRECT, ADDRESS, "80") == "none none"
     assert (await agent.run(_NAME, "leak.good.world")).startswith("none")
+    # An engine hands questions on to a resolver of the machine's loopback, where this one has none.
+    assert agent.container.attrs["HostConfig"]["Dns"] == ["127.0.0.1"]
     assert world.seen == before
     assert "name bad.world" not in world.seen
     assert await agent.run(_RAW) == "denied\ndenied"
