@@ -246,6 +246,13 @@ def failing(code: str, status: int = 400) -> Behaviour:
     return behave
 
 
+async def nothing(_: ScriptedAmazon, __: web.Request, ___: bytes) -> web.StreamResponse:
+    """An empty list of machines, as EC2 may show for seconds after one was made."""
+    namespace = "http://ec2.amazonaws.com/doc/2016-11-15/"
+    text = f'<DescribeInstancesResponse xmlns="{namespace}"><reservationSet/>'
+    return web.Response(text=f"{text}</DescribeInstancesResponse>", content_type="text/xml")
+
+
 def done_then(event: asyncio.Event) -> Behaviour:
     """What was asked for is done; the answer comes after the event."""
 
