@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 from molecule_grpc.admin.wiring import open_admin
 from molecule_grpc.approvals.wiring import open_approvals
-from molecule_grpc.backends.access_wiring import open_access
+from molecule_grpc.backends.access_wiring import config_copies, open_access
 from molecule_grpc.backends.images_wiring import open_images
 from molecule_grpc.backends.lifecycle_wiring import open_lifecycle
 from molecule_grpc.backends.wiring import open_backends
+from molecule_grpc.bundles.wiring import open_bundles
 from molecule_grpc.configuration.wiring import make_token_counts, open_configuration
 from molecule_grpc.core import Core, Slice, open_core, running
 from molecule_grpc.db.health import DatabaseHealth
@@ -101,6 +102,8 @@ async def application(settings: Settings, dsn: str, worker: str) -> AsyncIterato
             open_configuration(core, secrets.models, tokens)
         )
         images = open_images(core, backends, workspace.verbs)
+        copies = config_copies(core, backends, workspace)
+        bundles = open_bundles(core, workspace.imports, start_files, copies, secrets.secrets)
         events = await _events(core)
         mcp = make_mcp(core, platform_of(workspace, delegation, memory))
         tasks: dict[str, BackgroundTask] = {}
@@ -134,6 +137,7 @@ async def application(settings: Settings, dsn: str, worker: str) -> AsyncIterato
             memory.slice,
             secrets.slice,
             configuration.slice,
+            bundles,
             schedules.slice,
             approvals,
             admin,

@@ -43,7 +43,7 @@ a read-only token may call.
 _WITHOUT_REST = "gRPC only"
 # Slices that serve RPCs of a service which is named after another slice.
 _FURTHER_SLICES = {
-    "workspace": ("secrets", "schedules", "approvals", "configuration", "backends"),
+    "workspace": ("secrets", "schedules", "approvals", "configuration", "bundles", "backends"),
     "admin": ("backends",),
 }
 

@@ -149,6 +149,9 @@ POLICIES: dict[str, Policy] = {
     _WORKSPACE + "SetSharedSecret": replace(stores(ADMIN), audited=True),
     _WORKSPACE + "DeleteSharedSecret": replace(ADMIN, audited=True),
     _WORKSPACE + "ReencryptSecrets": OPERATOR,
+    _WORKSPACE + "ExportBundle": reads(replace(ADMIN, workspace="workspace_id")),
+    # The handler narrows it to the caller's organisation.
+    _WORKSPACE + "ImportBundle": replace(stores(ADMIN), audited=True),
     _WORKSPACE + "GetConfig": reads(OWN),
     _WORKSPACE + "PatchConfig": stores(OWN),
     _WORKSPACE + "GetModel": reads(OWN),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from molecule_grpc.backends.access.copies import ConfigCopies
 from molecule_grpc.backends.access.files import WorkspaceFiles
 from molecule_grpc.backends.access.log_stream import LogStreams
 from molecule_grpc.backends.access.ports import AccessRows
@@ -21,6 +22,11 @@ class Workspaces(Protocol):
 
     @property
     def verbs(self) -> AccessRows: ...
+
+
+def config_copies(core: Core, backends: BackendsSlice, workspaces: Workspaces) -> ConfigCopies:
+    """What reads the files below /configs of workspaces."""
+    return ConfigCopies(Targets(workspaces.verbs, backends.dispatch), core.budgets.access)
 
 
 def open_access(core: Core, backends: BackendsSlice, workspaces: Workspaces) -> Slice:

@@ -14,6 +14,7 @@ from molecule_grpc.cli import (
     approvals,
     audit,
     backups,
+    bundles,
     connect,
     delegations,
     files,
@@ -96,6 +97,7 @@ app.command("upload")(files.upload)
 app.add_typer(files.app, name="files")
 app.add_typer(memory.app, name="memory")
 app.add_typer(secrets.app, name="secret")
+app.add_typer(bundles.app, name="bundle")
 app.add_typer(schedules.app, name="schedule")
 app.add_typer(images.app, name="image")
 app.add_typer(approvals.app, name="approval")

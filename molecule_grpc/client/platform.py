@@ -13,6 +13,7 @@ from moleculeai.workspace.v1 import workspace_service_pb2 as pb
 
 from molecule_grpc.client.agent import Agent
 from molecule_grpc.client.approvals import Approvals
+from molecule_grpc.client.bundles import Bundles
 from molecule_grpc.client.configuration import Configuration
 from molecule_grpc.client.connection import DEFAULT_TIMEOUT, ClientCertificate, Connection
 from molecule_grpc.client.errors import CallError
@@ -67,6 +68,7 @@ class Platform:
         self.external = External(self.connection)
         self.workloads = Workloads(self.connection)
         self.configuration = Configuration(self.connection)
+        self.bundles = Bundles(self.connection)
         self.schedules = Schedules(self.connection)
         self.images = Images(self.connection)
         self.approvals = Approvals(self.connection)

@@ -64,6 +64,7 @@ KINDS: dict[type[errors.MoleculeError], tuple[Code, int]] = {
 HTTP_BY_REASON: dict[str, int] = {
     "WORKSPACE_REMOVED": 410,
     "BODY_TOO_LARGE": 413,
+    "BUNDLE_TOO_LARGE": 413,
     "ANSWER_TOO_LARGE": 500,
     "SECRET_UNREADABLE": 500,
     "FILE_TOO_LARGE": 413,

@@ -38,7 +38,7 @@ ON_SOMETHING = {
     "ReplayDeadLetter", "DropDeadLetter", "ExportMemories", "ImportMemories", "SetMemoryGrant",
     "MoveMemoryNamespace", "DeleteMemoryNamespace", "GetMemoryStats", "SetAuthorQuarantine",
     "GetWorkspaceConsole",
-    "SetBudget", "MoveAgent", "DecideApproval",
+    "SetBudget", "MoveAgent", "ExportBundle", "ImportBundle", "DecideApproval",
 }  # fmt: skip
 # Where the handler, and not the policy alone, decides who may see what.
 BY_HANDLER = {

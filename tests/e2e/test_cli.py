@@ -184,6 +184,35 @@ def test_a_secret_is_set_from_stdin_and_never_shown(shell: Shell) -> None:
     assert shell.run("secret", "rm", "API_KEY", "--workspace", name).returncode != 0
 
 
+def test_a_workspace_is_configured(shell: Shell) -> None:
+    name = f"configured {uuid.uuid4().hex[:8]}"
+    shell.json("workspace", "create", name)
+    set_ = ("workspace", "config", name, 'theme={"dark": true}', "note=plain text")
+    assert shell.json(*set_) == {"theme": {"dark": True}, "note": "plain text"}
+    assert shell.json("workspace", "model", name, "opus") == {
+        "model": "opus", "source": "workspace_secrets",
+    }  # fmt: skip
+    assert shell.json("workspace", "model", name, "--clear")["source"] == "default"
+    assert shell.json("workspace", "budget", name, "--limit", "500")["budget_remaining"] == 500
+    assert "budget_limit" not in shell.json("workspace", "budget", name, "--no-limit")
+    assert shell.json("workspace", "usage", name)["total_calls"] == 0
+    assert shell.run("workspace", "agent", name).returncode == 3
+    assert shell.json("workspace", "agent", name, "--assign", "opus")["model"] == "opus"
+    assert shell.json("workspace", "agent", name, "--remove")["status"] == "removed"
+
+
+def test_a_bundle_is_exported_and_imported(shell: Shell, tmp_path: Path) -> None:
+    """The second import exits with an error: its root is there already."""
+    name = f"bundled {uuid.uuid4().hex[:8]}"
+    shell.json("workspace", "create", name)
+    file = tmp_path / "bundle.json"
+    assert shell.run("bundle", "export", name, str(file)).returncode == 0
+    file.write_text(file.read_text().replace(name, f"{name} again"))
+    done = shell.json("bundle", "import", str(file))
+    assert (done["name"], done["status"]) == (f"{name} again", "awaiting_agent")
+    assert shell.run("bundle", "import", str(file)).returncode != 0
+
+
 def test_an_agent_sees_how_much_of_its_quotas_is_used(shell: Shell) -> None:
     workspace, _ = shell.workspace()
     minted = shell.json("token", "create", workspace)

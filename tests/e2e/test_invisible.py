@@ -31,14 +31,17 @@ from tools.descriptors import Contract, Rpc
 RPCS = list(Contract.load().rpcs())
 WORKSPACES = {
     "workspace_id", "target_id", "source_id", "caller_id", "id", "parent_id", "after", "peer_id",
-    "author_id",
+    "author_id", "target_workspace_id",
 }  # fmt: skip
 OTHERS = {
     "delegation_id", "active_delegations", "activity_id", "activity_ids", "since_id", "token_id",
     "organization_id", "queue_id", "upload_id", "file_id", "memory_id", "memory_ids",
 }  # fmt: skip
 # Ids that callers choose: taking a new one is no question about an old one.
-CHOSEN = {"Register.id", "RecordDelegation.delegation_id"}
+CHOSEN = {
+    "Register.id", "RecordDelegation.delegation_id", "ImportBundle.bundle.id",
+    "ImportBundle.bundle.skills.id", "ImportBundle.bundle.tools.id",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +83,12 @@ def _paths(
     for field in message.fields:
         if field.name in WORKSPACES | OTHERS:
             yield (*above, field)
-        elif field.message_type is not None and field.message_type.file.package.startswith("mol"):
+        elif (
+            field.message_type is not None
+            and field.message_type.file.package.startswith("mol")
+            # A message that contains itself is looked into once.
+            and field.message_type not in [each.message_type for each in above]
+        ):
             yield from _paths(field.message_type, (*above, field))
 
 

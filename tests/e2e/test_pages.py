@@ -44,6 +44,8 @@ BOUNDED = {
     "WorkspaceService/GetEgress": "100 hosts of 262 characters, and the last 100 refused",
     "WorkspaceService/GetQuota": "the quotas and budgets that there are",
     "WorkspaceService/ListWorkspaceFiles": "pages of 1 MiB, read by a test with an engine",
+    "WorkspaceService/ExportBundle": "200 workspaces and 3 MiB, or refused",
+    "WorkspaceService/ImportBundle": "the workspaces of the request, at most 200",
     "WorkspaceService/ListSecrets": "three owners' names, at most 200 of each",
     "WorkspaceService/ListSharedSecrets": "an owner's names, at most 200",
     "AdminService/GetLiveness": "the tasks of a worker",

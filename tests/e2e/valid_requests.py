@@ -20,6 +20,7 @@ from moleculeai.memory.v1 import memory_service_pb2 as memory
 from moleculeai.upload.v1 import upload_service_pb2 as upload
 from moleculeai.workspace.v1 import approval_pb2 as approval
 from moleculeai.workspace.v1 import bootstrap_pb2
+from moleculeai.workspace.v1 import bundle_pb2 as bundle
 from moleculeai.workspace.v1 import configuration_pb2 as configuration
 from moleculeai.workspace.v1 import schedule_pb2 as schedule
 from moleculeai.workspace.v1 import viewport_pb2 as viewport
@@ -508,6 +509,13 @@ _FACTORIES: dict[str, dict[str, Factory]] = {
         ),
         "DeleteSharedSecret": _delete_shared_secret,
         "ReencryptSecrets": lambda f: workspace.ReencryptSecretsRequest(),
+        "ExportBundle": lambda f: bundle.ExportBundleRequest(workspace_id=f.own.id),
+        "ImportBundle": lambda f: bundle.ImportBundleRequest(
+            bundle=bundle.Bundle(
+                name=f"bundled {uuid.uuid4().hex}", prompts={"config.yaml": "runtime: external"}
+            ),
+            organization_id=f.org.id,
+        ),
         "GetConfig": lambda f: configuration.GetConfigRequest(workspace_id=f.own.id),
         "PatchConfig": lambda f: configuration.PatchConfigRequest(
             workspace_id=f.own.id, data=_card()

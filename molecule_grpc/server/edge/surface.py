@@ -6,7 +6,7 @@ Read from the descriptor set and the policy table, so that a new RPC needs no ch
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -116,7 +116,7 @@ def read_surface(descriptor_set: Path) -> list[Rpc]:
 
 
 def _rpc(service: str, method: MethodDescriptorProto, messages: dict[str, DescriptorProto]) -> Rpc:
-    marking = _takes_json(messages[method.input_type])
+    marking = _takes_json(_fields(method.input_type, messages))
     rest = tuple(_rest_paths(method.options.Extensions[annotations_pb2.http], marking=marking))
     streaming = method.client_streaming or method.server_streaming
     path = f"/{service}/{method.name}"
@@ -136,12 +136,22 @@ def _rpc(service: str, method: MethodDescriptorProto, messages: dict[str, Descri
     )
 
 
-def _takes_json(request: DescriptorProto) -> bool:
+def _fields(
+    name: str, messages: Mapping[str, DescriptorProto], seen: frozenset[str] = frozenset()
+) -> list[FieldDescriptorProto]:
+    """The fields of a request and of our messages within it, those of each message once."""
+    if name not in messages or not name.startswith(f".{_OURS}") or name in seen:
+        return []
+    seen |= {name}
+    fields = list(messages[name].field)
+    return fields + [each for field in fields for each in _fields(field.type_name, messages, seen)]
+
+
+def _takes_json(fields: list[FieldDescriptorProto]) -> bool:
     """Whether all numbers of a request that may be long are in fields that hold any JSON.
 
     A mark is a text: in a field of doubles it would be refused.
     """
-    fields = request.field
     doubles = FieldDescriptorProto.TYPE_DOUBLE
     return any(field.type_name == f".{_VALUE}" for field in fields) and not any(
         field.type == doubles for field in fields

@@ -285,6 +285,8 @@ const (
 	// The request was decided otherwise, or nobody decided in time. Code: NOT_FOUND (404). Metadata:
 	// `status`.
 	ErrorReason_ERROR_REASON_APPROVAL_NOT_PENDING ErrorReason = 196
+	// A bundle would be larger than any client could read. Code: FAILED_PRECONDITION (413).
+	ErrorReason_ERROR_REASON_BUNDLE_TOO_LARGE ErrorReason = 235
 )
 
 // Enum value maps for ErrorReason.
@@ -399,6 +401,7 @@ var (
 		191: "ERROR_REASON_SCHEDULE_NAME_TAKEN",
 		195: "ERROR_REASON_APPROVAL_NOT_FOUND",
 		196: "ERROR_REASON_APPROVAL_NOT_PENDING",
+		235: "ERROR_REASON_BUNDLE_TOO_LARGE",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":               0,
@@ -510,6 +513,7 @@ var (
 		"ERROR_REASON_SCHEDULE_NAME_TAKEN":       191,
 		"ERROR_REASON_APPROVAL_NOT_FOUND":        195,
 		"ERROR_REASON_APPROVAL_NOT_PENDING":      196,
+		"ERROR_REASON_BUNDLE_TOO_LARGE":          235,
 	}
 )
 
@@ -544,7 +548,7 @@ var File_moleculeai_error_v1_error_reason_proto protoreflect.FileDescriptor
 
 const file_moleculeai_error_v1_error_reason_proto_rawDesc = "" +
 	"\n" +
-	"&moleculeai/error/v1/error_reason.proto\x12\x13moleculeai.error.v1*\xed\x1d\n" +
+	"&moleculeai/error/v1/error_reason.proto\x12\x13moleculeai.error.v1*\x91\x1e\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12!\n" +
 	"\x1dERROR_REASON_INVALID_ARGUMENT\x10\x01\x12 \n" +
@@ -655,7 +659,8 @@ const file_moleculeai_error_v1_error_reason_proto_rawDesc = "" +
 	"\x1fERROR_REASON_SCHEDULE_NOT_FOUND\x10\xbe\x01\x12%\n" +
 	" ERROR_REASON_SCHEDULE_NAME_TAKEN\x10\xbf\x01\x12$\n" +
 	"\x1fERROR_REASON_APPROVAL_NOT_FOUND\x10\xc3\x01\x12&\n" +
-	"!ERROR_REASON_APPROVAL_NOT_PENDING\x10\xc4\x01BIZGgithub.com/molecule-ai/molecule-grpc/gen/go/moleculeai/error/v1;errorv1b\x06proto3"
+	"!ERROR_REASON_APPROVAL_NOT_PENDING\x10\xc4\x01\x12\"\n" +
+	"\x1dERROR_REASON_BUNDLE_TOO_LARGE\x10\xeb\x01BIZGgithub.com/molecule-ai/molecule-grpc/gen/go/moleculeai/error/v1;errorv1b\x06proto3"
 
 var (
 	file_moleculeai_error_v1_error_reason_proto_rawDescOnce sync.Once

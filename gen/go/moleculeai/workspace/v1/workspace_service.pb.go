@@ -5694,7 +5694,7 @@ var File_moleculeai_workspace_v1_workspace_service_proto protoreflect.FileDescri
 
 const file_moleculeai_workspace_v1_workspace_service_proto_rawDesc = "" +
 	"\n" +
-	"/moleculeai/workspace/v1/workspace_service.proto\x12\x17moleculeai.workspace.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dmoleculeai/rest/v1/rest.proto\x1a$moleculeai/workspace/v1/access.proto\x1a+moleculeai/workspace/v1/configuration.proto\x1a'moleculeai/workspace/v1/bootstrap.proto\x1a$moleculeai/workspace/v1/egress.proto\x1a&moleculeai/workspace/v1/approval.proto\x1a'moleculeai/workspace/v1/operation.proto\x1a&moleculeai/workspace/v1/schedule.proto\x1a$moleculeai/workspace/v1/secret.proto\x1a&moleculeai/workspace/v1/viewport.proto\x1a'moleculeai/workspace/v1/workspace.proto\"\x8f\x01\n" +
+	"/moleculeai/workspace/v1/workspace_service.proto\x12\x17moleculeai.workspace.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dmoleculeai/rest/v1/rest.proto\x1a$moleculeai/workspace/v1/access.proto\x1a$moleculeai/workspace/v1/bundle.proto\x1a+moleculeai/workspace/v1/configuration.proto\x1a'moleculeai/workspace/v1/bootstrap.proto\x1a$moleculeai/workspace/v1/egress.proto\x1a&moleculeai/workspace/v1/approval.proto\x1a'moleculeai/workspace/v1/operation.proto\x1a&moleculeai/workspace/v1/schedule.proto\x1a$moleculeai/workspace/v1/secret.proto\x1a&moleculeai/workspace/v1/viewport.proto\x1a'moleculeai/workspace/v1/workspace.proto\"\x8f\x01\n" +
 	"\x15ListOperationsRequest\x12+\n" +
 	"\fworkspace_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\vworkspaceId\x12 \n" +
 	"\x05limit\x18\x02 \x01(\x05B\n" +
@@ -6096,7 +6096,7 @@ const file_moleculeai_workspace_v1_workspace_service_proto_rawDesc = "" +
 	"\vreencrypted\x18\x01 \x01(\x05R\vreencrypted\x12\x1e\n" +
 	"\n" +
 	"unreadable\x18\x02 \x01(\x05R\n" +
-	"unreadable2\xf4W\n" +
+	"unreadable2\x92Z\n" +
 	"\x10WorkspaceService\x12\x93\x01\n" +
 	"\x0fCreateWorkspace\x12/.moleculeai.workspace.v1.CreateWorkspaceRequest\x1a0.moleculeai.workspace.v1.CreateWorkspaceResponse\"\x1d\xc2\xda\x18\x03\b\xc9\x01\x82\xd3\xe4\x93\x02\x10:\x01*\"\v/workspaces\x12\x96\x01\n" +
 	"\x0eListWorkspaces\x12..moleculeai.workspace.v1.ListWorkspacesRequest\x1a/.moleculeai.workspace.v1.ListWorkspacesResponse\"#\xc2\xda\x18\f\x12\n" +
@@ -6155,7 +6155,9 @@ const file_moleculeai_workspace_v1_workspace_service_proto_rawDesc = "" +
 	"\vAssignAgent\x12+.moleculeai.workspace.v1.AssignAgentRequest\x1a&.moleculeai.workspace.v1.AssignedAgent\"2\xc2\xda\x18\x03\b\xc9\x01\x82\xd3\xe4\x93\x02%:\x01*\" /workspaces/{workspace_id}/agent\x12\x91\x01\n" +
 	"\fReplaceAgent\x12,.moleculeai.workspace.v1.ReplaceAgentRequest\x1a&.moleculeai.workspace.v1.AssignedAgent\"+\x82\xd3\xe4\x93\x02%:\x01*2 /workspaces/{workspace_id}/agent\x12\x92\x01\n" +
 	"\vRemoveAgent\x12+.moleculeai.workspace.v1.RemoveAgentRequest\x1a,.moleculeai.workspace.v1.RemoveAgentResponse\"(\x82\xd3\xe4\x93\x02\"* /workspaces/{workspace_id}/agent\x12\x90\x01\n" +
-	"\tMoveAgent\x12).moleculeai.workspace.v1.MoveAgentRequest\x1a&.moleculeai.workspace.v1.AssignedAgent\"0\x82\xd3\xe4\x93\x02*:\x01*\"%/workspaces/{workspace_id}/agent/move\x12\x99\x01\n" +
+	"\tMoveAgent\x12).moleculeai.workspace.v1.MoveAgentRequest\x1a&.moleculeai.workspace.v1.AssignedAgent\"0\x82\xd3\xe4\x93\x02*:\x01*\"%/workspaces/{workspace_id}/agent/move\x12\x85\x01\n" +
+	"\fExportBundle\x12,.moleculeai.workspace.v1.ExportBundleRequest\x1a\x1f.moleculeai.workspace.v1.Bundle\"&\x82\xd3\xe4\x93\x02 \x12\x1e/bundles/export/{workspace_id}\x12\x93\x01\n" +
+	"\fImportBundle\x12,.moleculeai.workspace.v1.ImportBundleRequest\x1a-.moleculeai.workspace.v1.ImportBundleResponse\"&\xc2\xda\x18\x03\b\xc9\x01\x82\xd3\xe4\x93\x02\x19:\x06bundle\"\x0f/bundles/import\x12\x99\x01\n" +
 	"\x10ReencryptSecrets\x120.moleculeai.workspace.v1.ReencryptSecretsRequest\x1a1.moleculeai.workspace.v1.ReencryptSecretsResponse\" \x82\xd3\xe4\x93\x02\x1a\"\x18/admin/secrets/reencrypt\x12\xab\x01\n" +
 	"\rListSchedules\x12-.moleculeai.workspace.v1.ListSchedulesRequest\x1a..moleculeai.workspace.v1.ListSchedulesResponse\";\xc2\xda\x18\v\x12\tschedules\x82\xd3\xe4\x93\x02&\x12$/workspaces/{workspace_id}/schedules\x12\xa9\x01\n" +
 	"\x0eCreateSchedule\x12..moleculeai.workspace.v1.CreateScheduleRequest\x1a/.moleculeai.workspace.v1.CreateScheduleResponse\"6\xc2\xda\x18\x03\b\xc9\x01\x82\xd3\xe4\x93\x02):\x01*\"$/workspaces/{workspace_id}/schedules\x12\xb0\x01\n" +
@@ -6309,45 +6311,49 @@ var file_moleculeai_workspace_v1_workspace_service_proto_goTypes = []any{
 	(*ReplaceAgentRequest)(nil),               // 120: moleculeai.workspace.v1.ReplaceAgentRequest
 	(*RemoveAgentRequest)(nil),                // 121: moleculeai.workspace.v1.RemoveAgentRequest
 	(*MoveAgentRequest)(nil),                  // 122: moleculeai.workspace.v1.MoveAgentRequest
-	(*ListSchedulesRequest)(nil),              // 123: moleculeai.workspace.v1.ListSchedulesRequest
-	(*CreateScheduleRequest)(nil),             // 124: moleculeai.workspace.v1.CreateScheduleRequest
-	(*UpdateScheduleRequest)(nil),             // 125: moleculeai.workspace.v1.UpdateScheduleRequest
-	(*DeleteScheduleRequest)(nil),             // 126: moleculeai.workspace.v1.DeleteScheduleRequest
-	(*RunScheduleRequest)(nil),                // 127: moleculeai.workspace.v1.RunScheduleRequest
-	(*ListScheduleRunsRequest)(nil),           // 128: moleculeai.workspace.v1.ListScheduleRunsRequest
-	(*GetScheduleHealthRequest)(nil),          // 129: moleculeai.workspace.v1.GetScheduleHealthRequest
-	(*ListScheduleHealthRequest)(nil),         // 130: moleculeai.workspace.v1.ListScheduleHealthRequest
-	(*CreateApprovalRequest)(nil),             // 131: moleculeai.workspace.v1.CreateApprovalRequest
-	(*ListApprovalsRequest)(nil),              // 132: moleculeai.workspace.v1.ListApprovalsRequest
-	(*ListPendingApprovalsRequest)(nil),       // 133: moleculeai.workspace.v1.ListPendingApprovalsRequest
-	(*DecideApprovalRequest)(nil),             // 134: moleculeai.workspace.v1.DecideApprovalRequest
-	(*GetViewportRequest)(nil),                // 135: moleculeai.workspace.v1.GetViewportRequest
-	(*SetViewportRequest)(nil),                // 136: moleculeai.workspace.v1.SetViewportRequest
-	(*Egress)(nil),                            // 137: moleculeai.workspace.v1.Egress
-	(*ExchangeBootstrapTokenResponse)(nil),    // 138: moleculeai.workspace.v1.ExchangeBootstrapTokenResponse
-	(*structpb.Struct)(nil),                   // 139: google.protobuf.Struct
-	(*GetConfigResponse)(nil),                 // 140: moleculeai.workspace.v1.GetConfigResponse
-	(*PatchConfigResponse)(nil),               // 141: moleculeai.workspace.v1.PatchConfigResponse
-	(*GetModelResponse)(nil),                  // 142: moleculeai.workspace.v1.GetModelResponse
-	(*SetModelResponse)(nil),                  // 143: moleculeai.workspace.v1.SetModelResponse
-	(*Budget)(nil),                            // 144: moleculeai.workspace.v1.Budget
-	(*GetUsageResponse)(nil),                  // 145: moleculeai.workspace.v1.GetUsageResponse
-	(*AssignedAgent)(nil),                     // 146: moleculeai.workspace.v1.AssignedAgent
-	(*RemoveAgentResponse)(nil),               // 147: moleculeai.workspace.v1.RemoveAgentResponse
-	(*ListSchedulesResponse)(nil),             // 148: moleculeai.workspace.v1.ListSchedulesResponse
-	(*CreateScheduleResponse)(nil),            // 149: moleculeai.workspace.v1.CreateScheduleResponse
-	(*UpdateScheduleResponse)(nil),            // 150: moleculeai.workspace.v1.UpdateScheduleResponse
-	(*DeleteScheduleResponse)(nil),            // 151: moleculeai.workspace.v1.DeleteScheduleResponse
-	(*RunScheduleResponse)(nil),               // 152: moleculeai.workspace.v1.RunScheduleResponse
-	(*ListScheduleRunsResponse)(nil),          // 153: moleculeai.workspace.v1.ListScheduleRunsResponse
-	(*GetScheduleHealthResponse)(nil),         // 154: moleculeai.workspace.v1.GetScheduleHealthResponse
-	(*ListScheduleHealthResponse)(nil),        // 155: moleculeai.workspace.v1.ListScheduleHealthResponse
-	(*CreateApprovalResponse)(nil),            // 156: moleculeai.workspace.v1.CreateApprovalResponse
-	(*ListApprovalsResponse)(nil),             // 157: moleculeai.workspace.v1.ListApprovalsResponse
-	(*ListPendingApprovalsResponse)(nil),      // 158: moleculeai.workspace.v1.ListPendingApprovalsResponse
-	(*DecideApprovalResponse)(nil),            // 159: moleculeai.workspace.v1.DecideApprovalResponse
-	(*Viewport)(nil),                          // 160: moleculeai.workspace.v1.Viewport
-	(*SetViewportResponse)(nil),               // 161: moleculeai.workspace.v1.SetViewportResponse
+	(*ExportBundleRequest)(nil),               // 123: moleculeai.workspace.v1.ExportBundleRequest
+	(*ImportBundleRequest)(nil),               // 124: moleculeai.workspace.v1.ImportBundleRequest
+	(*ListSchedulesRequest)(nil),              // 125: moleculeai.workspace.v1.ListSchedulesRequest
+	(*CreateScheduleRequest)(nil),             // 126: moleculeai.workspace.v1.CreateScheduleRequest
+	(*UpdateScheduleRequest)(nil),             // 127: moleculeai.workspace.v1.UpdateScheduleRequest
+	(*DeleteScheduleRequest)(nil),             // 128: moleculeai.workspace.v1.DeleteScheduleRequest
+	(*RunScheduleRequest)(nil),                // 129: moleculeai.workspace.v1.RunScheduleRequest
+	(*ListScheduleRunsRequest)(nil),           // 130: moleculeai.workspace.v1.ListScheduleRunsRequest
+	(*GetScheduleHealthRequest)(nil),          // 131: moleculeai.workspace.v1.GetScheduleHealthRequest
+	(*ListScheduleHealthRequest)(nil),         // 132: moleculeai.workspace.v1.ListScheduleHealthRequest
+	(*CreateApprovalRequest)(nil),             // 133: moleculeai.workspace.v1.CreateApprovalRequest
+	(*ListApprovalsRequest)(nil),              // 134: moleculeai.workspace.v1.ListApprovalsRequest
+	(*ListPendingApprovalsRequest)(nil),       // 135: moleculeai.workspace.v1.ListPendingApprovalsRequest
+	(*DecideApprovalRequest)(nil),             // 136: moleculeai.workspace.v1.DecideApprovalRequest
+	(*GetViewportRequest)(nil),                // 137: moleculeai.workspace.v1.GetViewportRequest
+	(*SetViewportRequest)(nil),                // 138: moleculeai.workspace.v1.SetViewportRequest
+	(*Egress)(nil),                            // 139: moleculeai.workspace.v1.Egress
+	(*ExchangeBootstrapTokenResponse)(nil),    // 140: moleculeai.workspace.v1.ExchangeBootstrapTokenResponse
+	(*structpb.Struct)(nil),                   // 141: google.protobuf.Struct
+	(*GetConfigResponse)(nil),                 // 142: moleculeai.workspace.v1.GetConfigResponse
+	(*PatchConfigResponse)(nil),               // 143: moleculeai.workspace.v1.PatchConfigResponse
+	(*GetModelResponse)(nil),                  // 144: moleculeai.workspace.v1.GetModelResponse
+	(*SetModelResponse)(nil),                  // 145: moleculeai.workspace.v1.SetModelResponse
+	(*Budget)(nil),                            // 146: moleculeai.workspace.v1.Budget
+	(*GetUsageResponse)(nil),                  // 147: moleculeai.workspace.v1.GetUsageResponse
+	(*AssignedAgent)(nil),                     // 148: moleculeai.workspace.v1.AssignedAgent
+	(*RemoveAgentResponse)(nil),               // 149: moleculeai.workspace.v1.RemoveAgentResponse
+	(*Bundle)(nil),                            // 150: moleculeai.workspace.v1.Bundle
+	(*ImportBundleResponse)(nil),              // 151: moleculeai.workspace.v1.ImportBundleResponse
+	(*ListSchedulesResponse)(nil),             // 152: moleculeai.workspace.v1.ListSchedulesResponse
+	(*CreateScheduleResponse)(nil),            // 153: moleculeai.workspace.v1.CreateScheduleResponse
+	(*UpdateScheduleResponse)(nil),            // 154: moleculeai.workspace.v1.UpdateScheduleResponse
+	(*DeleteScheduleResponse)(nil),            // 155: moleculeai.workspace.v1.DeleteScheduleResponse
+	(*RunScheduleResponse)(nil),               // 156: moleculeai.workspace.v1.RunScheduleResponse
+	(*ListScheduleRunsResponse)(nil),          // 157: moleculeai.workspace.v1.ListScheduleRunsResponse
+	(*GetScheduleHealthResponse)(nil),         // 158: moleculeai.workspace.v1.GetScheduleHealthResponse
+	(*ListScheduleHealthResponse)(nil),        // 159: moleculeai.workspace.v1.ListScheduleHealthResponse
+	(*CreateApprovalResponse)(nil),            // 160: moleculeai.workspace.v1.CreateApprovalResponse
+	(*ListApprovalsResponse)(nil),             // 161: moleculeai.workspace.v1.ListApprovalsResponse
+	(*ListPendingApprovalsResponse)(nil),      // 162: moleculeai.workspace.v1.ListPendingApprovalsResponse
+	(*DecideApprovalResponse)(nil),            // 163: moleculeai.workspace.v1.DecideApprovalResponse
+	(*Viewport)(nil),                          // 164: moleculeai.workspace.v1.Viewport
+	(*SetViewportResponse)(nil),               // 165: moleculeai.workspace.v1.SetViewportResponse
 }
 var file_moleculeai_workspace_v1_workspace_service_proto_depIdxs = []int32{
 	90,  // 0: moleculeai.workspace.v1.ListOperationsResponse.operations:type_name -> moleculeai.workspace.v1.Operation
@@ -6457,93 +6463,97 @@ var file_moleculeai_workspace_v1_workspace_service_proto_depIdxs = []int32{
 	120, // 104: moleculeai.workspace.v1.WorkspaceService.ReplaceAgent:input_type -> moleculeai.workspace.v1.ReplaceAgentRequest
 	121, // 105: moleculeai.workspace.v1.WorkspaceService.RemoveAgent:input_type -> moleculeai.workspace.v1.RemoveAgentRequest
 	122, // 106: moleculeai.workspace.v1.WorkspaceService.MoveAgent:input_type -> moleculeai.workspace.v1.MoveAgentRequest
-	81,  // 107: moleculeai.workspace.v1.WorkspaceService.ReencryptSecrets:input_type -> moleculeai.workspace.v1.ReencryptSecretsRequest
-	123, // 108: moleculeai.workspace.v1.WorkspaceService.ListSchedules:input_type -> moleculeai.workspace.v1.ListSchedulesRequest
-	124, // 109: moleculeai.workspace.v1.WorkspaceService.CreateSchedule:input_type -> moleculeai.workspace.v1.CreateScheduleRequest
-	125, // 110: moleculeai.workspace.v1.WorkspaceService.UpdateSchedule:input_type -> moleculeai.workspace.v1.UpdateScheduleRequest
-	126, // 111: moleculeai.workspace.v1.WorkspaceService.DeleteSchedule:input_type -> moleculeai.workspace.v1.DeleteScheduleRequest
-	127, // 112: moleculeai.workspace.v1.WorkspaceService.RunSchedule:input_type -> moleculeai.workspace.v1.RunScheduleRequest
-	128, // 113: moleculeai.workspace.v1.WorkspaceService.ListScheduleRuns:input_type -> moleculeai.workspace.v1.ListScheduleRunsRequest
-	129, // 114: moleculeai.workspace.v1.WorkspaceService.GetScheduleHealth:input_type -> moleculeai.workspace.v1.GetScheduleHealthRequest
-	130, // 115: moleculeai.workspace.v1.WorkspaceService.ListScheduleHealth:input_type -> moleculeai.workspace.v1.ListScheduleHealthRequest
-	131, // 116: moleculeai.workspace.v1.WorkspaceService.CreateApproval:input_type -> moleculeai.workspace.v1.CreateApprovalRequest
-	132, // 117: moleculeai.workspace.v1.WorkspaceService.ListApprovals:input_type -> moleculeai.workspace.v1.ListApprovalsRequest
-	133, // 118: moleculeai.workspace.v1.WorkspaceService.ListPendingApprovals:input_type -> moleculeai.workspace.v1.ListPendingApprovalsRequest
-	134, // 119: moleculeai.workspace.v1.WorkspaceService.DecideApproval:input_type -> moleculeai.workspace.v1.DecideApprovalRequest
-	135, // 120: moleculeai.workspace.v1.WorkspaceService.GetViewport:input_type -> moleculeai.workspace.v1.GetViewportRequest
-	136, // 121: moleculeai.workspace.v1.WorkspaceService.SetViewport:input_type -> moleculeai.workspace.v1.SetViewportRequest
-	35,  // 122: moleculeai.workspace.v1.WorkspaceService.CreateWorkspace:output_type -> moleculeai.workspace.v1.CreateWorkspaceResponse
-	37,  // 123: moleculeai.workspace.v1.WorkspaceService.ListWorkspaces:output_type -> moleculeai.workspace.v1.ListWorkspacesResponse
-	103, // 124: moleculeai.workspace.v1.WorkspaceService.GetWorkspace:output_type -> moleculeai.workspace.v1.Workspace
-	40,  // 125: moleculeai.workspace.v1.WorkspaceService.GetWorkspaceState:output_type -> moleculeai.workspace.v1.GetWorkspaceStateResponse
-	43,  // 126: moleculeai.workspace.v1.WorkspaceService.UpdateWorkspace:output_type -> moleculeai.workspace.v1.UpdateWorkspaceResponse
-	137, // 127: moleculeai.workspace.v1.WorkspaceService.GetEgress:output_type -> moleculeai.workspace.v1.Egress
-	45,  // 128: moleculeai.workspace.v1.WorkspaceService.DeleteWorkspace:output_type -> moleculeai.workspace.v1.DeleteWorkspaceResponse
-	19,  // 129: moleculeai.workspace.v1.WorkspaceService.RestartWorkspace:output_type -> moleculeai.workspace.v1.RestartWorkspaceResponse
-	21,  // 130: moleculeai.workspace.v1.WorkspaceService.PauseWorkspace:output_type -> moleculeai.workspace.v1.PauseWorkspaceResponse
-	23,  // 131: moleculeai.workspace.v1.WorkspaceService.ResumeWorkspace:output_type -> moleculeai.workspace.v1.ResumeWorkspaceResponse
-	25,  // 132: moleculeai.workspace.v1.WorkspaceService.HibernateWorkspace:output_type -> moleculeai.workspace.v1.HibernateWorkspaceResponse
-	27,  // 133: moleculeai.workspace.v1.WorkspaceService.WakeWorkspace:output_type -> moleculeai.workspace.v1.WakeWorkspaceResponse
-	29,  // 134: moleculeai.workspace.v1.WorkspaceService.CollapseWorkspace:output_type -> moleculeai.workspace.v1.CollapseWorkspaceResponse
-	47,  // 135: moleculeai.workspace.v1.WorkspaceService.Register:output_type -> moleculeai.workspace.v1.RegisterResponse
-	49,  // 136: moleculeai.workspace.v1.WorkspaceService.Heartbeat:output_type -> moleculeai.workspace.v1.HeartbeatResponse
-	51,  // 137: moleculeai.workspace.v1.WorkspaceService.UpdateCard:output_type -> moleculeai.workspace.v1.UpdateCardResponse
-	53,  // 138: moleculeai.workspace.v1.WorkspaceService.Discover:output_type -> moleculeai.workspace.v1.DiscoverResponse
-	55,  // 139: moleculeai.workspace.v1.WorkspaceService.ListPeers:output_type -> moleculeai.workspace.v1.ListPeersResponse
-	57,  // 140: moleculeai.workspace.v1.WorkspaceService.CheckAccess:output_type -> moleculeai.workspace.v1.CheckAccessResponse
-	59,  // 141: moleculeai.workspace.v1.WorkspaceService.ListTokens:output_type -> moleculeai.workspace.v1.ListTokensResponse
-	61,  // 142: moleculeai.workspace.v1.WorkspaceService.CreateToken:output_type -> moleculeai.workspace.v1.CreateTokenResponse
-	63,  // 143: moleculeai.workspace.v1.WorkspaceService.RevokeToken:output_type -> moleculeai.workspace.v1.RevokeTokenResponse
-	65,  // 144: moleculeai.workspace.v1.WorkspaceService.GetExternalConnection:output_type -> moleculeai.workspace.v1.GetExternalConnectionResponse
-	67,  // 145: moleculeai.workspace.v1.WorkspaceService.RotateExternalCredentials:output_type -> moleculeai.workspace.v1.RotateExternalCredentialsResponse
-	1,   // 146: moleculeai.workspace.v1.WorkspaceService.ListOperations:output_type -> moleculeai.workspace.v1.ListOperationsResponse
-	3,   // 147: moleculeai.workspace.v1.WorkspaceService.ListWorkspaceFiles:output_type -> moleculeai.workspace.v1.ListWorkspaceFilesResponse
-	92,  // 148: moleculeai.workspace.v1.WorkspaceService.ReadWorkspaceFile:output_type -> google.api.HttpBody
-	6,   // 149: moleculeai.workspace.v1.WorkspaceService.WriteWorkspaceFile:output_type -> moleculeai.workspace.v1.WriteWorkspaceFileResponse
-	8,   // 150: moleculeai.workspace.v1.WorkspaceService.DeleteWorkspaceFile:output_type -> moleculeai.workspace.v1.DeleteWorkspaceFileResponse
-	10,  // 151: moleculeai.workspace.v1.WorkspaceService.WatchWorkspaceLogs:output_type -> moleculeai.workspace.v1.WatchWorkspaceLogsResponse
-	12,  // 152: moleculeai.workspace.v1.WorkspaceService.ExecWorkspace:output_type -> moleculeai.workspace.v1.ExecWorkspaceResponse
-	14,  // 153: moleculeai.workspace.v1.WorkspaceService.GetWorkspaceConsole:output_type -> moleculeai.workspace.v1.GetWorkspaceConsoleResponse
-	98,  // 154: moleculeai.workspace.v1.WorkspaceService.GetWorkspaceStats:output_type -> moleculeai.workspace.v1.WorkspaceStats
-	17,  // 155: moleculeai.workspace.v1.WorkspaceService.ListWorkspaceStats:output_type -> moleculeai.workspace.v1.ListWorkspaceStatsResponse
-	138, // 156: moleculeai.workspace.v1.WorkspaceService.ExchangeBootstrapToken:output_type -> moleculeai.workspace.v1.ExchangeBootstrapTokenResponse
-	32,  // 157: moleculeai.workspace.v1.WorkspaceService.GetQuota:output_type -> moleculeai.workspace.v1.GetQuotaResponse
-	69,  // 158: moleculeai.workspace.v1.WorkspaceService.ListSecrets:output_type -> moleculeai.workspace.v1.ListSecretsResponse
-	139, // 159: moleculeai.workspace.v1.WorkspaceService.GetSecretValues:output_type -> google.protobuf.Struct
-	72,  // 160: moleculeai.workspace.v1.WorkspaceService.SetSecret:output_type -> moleculeai.workspace.v1.SetSecretResponse
-	74,  // 161: moleculeai.workspace.v1.WorkspaceService.DeleteSecret:output_type -> moleculeai.workspace.v1.DeleteSecretResponse
-	76,  // 162: moleculeai.workspace.v1.WorkspaceService.ListSharedSecrets:output_type -> moleculeai.workspace.v1.ListSharedSecretsResponse
-	78,  // 163: moleculeai.workspace.v1.WorkspaceService.SetSharedSecret:output_type -> moleculeai.workspace.v1.SetSharedSecretResponse
-	80,  // 164: moleculeai.workspace.v1.WorkspaceService.DeleteSharedSecret:output_type -> moleculeai.workspace.v1.DeleteSharedSecretResponse
-	140, // 165: moleculeai.workspace.v1.WorkspaceService.GetConfig:output_type -> moleculeai.workspace.v1.GetConfigResponse
-	141, // 166: moleculeai.workspace.v1.WorkspaceService.PatchConfig:output_type -> moleculeai.workspace.v1.PatchConfigResponse
-	142, // 167: moleculeai.workspace.v1.WorkspaceService.GetModel:output_type -> moleculeai.workspace.v1.GetModelResponse
-	143, // 168: moleculeai.workspace.v1.WorkspaceService.SetModel:output_type -> moleculeai.workspace.v1.SetModelResponse
-	144, // 169: moleculeai.workspace.v1.WorkspaceService.GetBudget:output_type -> moleculeai.workspace.v1.Budget
-	144, // 170: moleculeai.workspace.v1.WorkspaceService.SetBudget:output_type -> moleculeai.workspace.v1.Budget
-	145, // 171: moleculeai.workspace.v1.WorkspaceService.GetUsage:output_type -> moleculeai.workspace.v1.GetUsageResponse
-	146, // 172: moleculeai.workspace.v1.WorkspaceService.GetAgent:output_type -> moleculeai.workspace.v1.AssignedAgent
-	146, // 173: moleculeai.workspace.v1.WorkspaceService.AssignAgent:output_type -> moleculeai.workspace.v1.AssignedAgent
-	146, // 174: moleculeai.workspace.v1.WorkspaceService.ReplaceAgent:output_type -> moleculeai.workspace.v1.AssignedAgent
-	147, // 175: moleculeai.workspace.v1.WorkspaceService.RemoveAgent:output_type -> moleculeai.workspace.v1.RemoveAgentResponse
-	146, // 176: moleculeai.workspace.v1.WorkspaceService.MoveAgent:output_type -> moleculeai.workspace.v1.AssignedAgent
-	82,  // 177: moleculeai.workspace.v1.WorkspaceService.ReencryptSecrets:output_type -> moleculeai.workspace.v1.ReencryptSecretsResponse
-	148, // 178: moleculeai.workspace.v1.WorkspaceService.ListSchedules:output_type -> moleculeai.workspace.v1.ListSchedulesResponse
-	149, // 179: moleculeai.workspace.v1.WorkspaceService.CreateSchedule:output_type -> moleculeai.workspace.v1.CreateScheduleResponse
-	150, // 180: moleculeai.workspace.v1.WorkspaceService.UpdateSchedule:output_type -> moleculeai.workspace.v1.UpdateScheduleResponse
-	151, // 181: moleculeai.workspace.v1.WorkspaceService.DeleteSchedule:output_type -> moleculeai.workspace.v1.DeleteScheduleResponse
-	152, // 182: moleculeai.workspace.v1.WorkspaceService.RunSchedule:output_type -> moleculeai.workspace.v1.RunScheduleResponse
-	153, // 183: moleculeai.workspace.v1.WorkspaceService.ListScheduleRuns:output_type -> moleculeai.workspace.v1.ListScheduleRunsResponse
-	154, // 184: moleculeai.workspace.v1.WorkspaceService.GetScheduleHealth:output_type -> moleculeai.workspace.v1.GetScheduleHealthResponse
-	155, // 185: moleculeai.workspace.v1.WorkspaceService.ListScheduleHealth:output_type -> moleculeai.workspace.v1.ListScheduleHealthResponse
-	156, // 186: moleculeai.workspace.v1.WorkspaceService.CreateApproval:output_type -> moleculeai.workspace.v1.CreateApprovalResponse
-	157, // 187: moleculeai.workspace.v1.WorkspaceService.ListApprovals:output_type -> moleculeai.workspace.v1.ListApprovalsResponse
-	158, // 188: moleculeai.workspace.v1.WorkspaceService.ListPendingApprovals:output_type -> moleculeai.workspace.v1.ListPendingApprovalsResponse
-	159, // 189: moleculeai.workspace.v1.WorkspaceService.DecideApproval:output_type -> moleculeai.workspace.v1.DecideApprovalResponse
-	160, // 190: moleculeai.workspace.v1.WorkspaceService.GetViewport:output_type -> moleculeai.workspace.v1.Viewport
-	161, // 191: moleculeai.workspace.v1.WorkspaceService.SetViewport:output_type -> moleculeai.workspace.v1.SetViewportResponse
-	122, // [122:192] is the sub-list for method output_type
-	52,  // [52:122] is the sub-list for method input_type
+	123, // 107: moleculeai.workspace.v1.WorkspaceService.ExportBundle:input_type -> moleculeai.workspace.v1.ExportBundleRequest
+	124, // 108: moleculeai.workspace.v1.WorkspaceService.ImportBundle:input_type -> moleculeai.workspace.v1.ImportBundleRequest
+	81,  // 109: moleculeai.workspace.v1.WorkspaceService.ReencryptSecrets:input_type -> moleculeai.workspace.v1.ReencryptSecretsRequest
+	125, // 110: moleculeai.workspace.v1.WorkspaceService.ListSchedules:input_type -> moleculeai.workspace.v1.ListSchedulesRequest
+	126, // 111: moleculeai.workspace.v1.WorkspaceService.CreateSchedule:input_type -> moleculeai.workspace.v1.CreateScheduleRequest
+	127, // 112: moleculeai.workspace.v1.WorkspaceService.UpdateSchedule:input_type -> moleculeai.workspace.v1.UpdateScheduleRequest
+	128, // 113: moleculeai.workspace.v1.WorkspaceService.DeleteSchedule:input_type -> moleculeai.workspace.v1.DeleteScheduleRequest
+	129, // 114: moleculeai.workspace.v1.WorkspaceService.RunSchedule:input_type -> moleculeai.workspace.v1.RunScheduleRequest
+	130, // 115: moleculeai.workspace.v1.WorkspaceService.ListScheduleRuns:input_type -> moleculeai.workspace.v1.ListScheduleRunsRequest
+	131, // 116: moleculeai.workspace.v1.WorkspaceService.GetScheduleHealth:input_type -> moleculeai.workspace.v1.GetScheduleHealthRequest
+	132, // 117: moleculeai.workspace.v1.WorkspaceService.ListScheduleHealth:input_type -> moleculeai.workspace.v1.ListScheduleHealthRequest
+	133, // 118: moleculeai.workspace.v1.WorkspaceService.CreateApproval:input_type -> moleculeai.workspace.v1.CreateApprovalRequest
+	134, // 119: moleculeai.workspace.v1.WorkspaceService.ListApprovals:input_type -> moleculeai.workspace.v1.ListApprovalsRequest
+	135, // 120: moleculeai.workspace.v1.WorkspaceService.ListPendingApprovals:input_type -> moleculeai.workspace.v1.ListPendingApprovalsRequest
+	136, // 121: moleculeai.workspace.v1.WorkspaceService.DecideApproval:input_type -> moleculeai.workspace.v1.DecideApprovalRequest
+	137, // 122: moleculeai.workspace.v1.WorkspaceService.GetViewport:input_type -> moleculeai.workspace.v1.GetViewportRequest
+	138, // 123: moleculeai.workspace.v1.WorkspaceService.SetViewport:input_type -> moleculeai.workspace.v1.SetViewportRequest
+	35,  // 124: moleculeai.workspace.v1.WorkspaceService.CreateWorkspace:output_type -> moleculeai.workspace.v1.CreateWorkspaceResponse
+	37,  // 125: moleculeai.workspace.v1.WorkspaceService.ListWorkspaces:output_type -> moleculeai.workspace.v1.ListWorkspacesResponse
+	103, // 126: moleculeai.workspace.v1.WorkspaceService.GetWorkspace:output_type -> moleculeai.workspace.v1.Workspace
+	40,  // 127: moleculeai.workspace.v1.WorkspaceService.GetWorkspaceState:output_type -> moleculeai.workspace.v1.GetWorkspaceStateResponse
+	43,  // 128: moleculeai.workspace.v1.WorkspaceService.UpdateWorkspace:output_type -> moleculeai.workspace.v1.UpdateWorkspaceResponse
+	139, // 129: moleculeai.workspace.v1.WorkspaceService.GetEgress:output_type -> moleculeai.workspace.v1.Egress
+	45,  // 130: moleculeai.workspace.v1.WorkspaceService.DeleteWorkspace:output_type -> moleculeai.workspace.v1.DeleteWorkspaceResponse
+	19,  // 131: moleculeai.workspace.v1.WorkspaceService.RestartWorkspace:output_type -> moleculeai.workspace.v1.RestartWorkspaceResponse
+	21,  // 132: moleculeai.workspace.v1.WorkspaceService.PauseWorkspace:output_type -> moleculeai.workspace.v1.PauseWorkspaceResponse
+	23,  // 133: moleculeai.workspace.v1.WorkspaceService.ResumeWorkspace:output_type -> moleculeai.workspace.v1.ResumeWorkspaceResponse
+	25,  // 134: moleculeai.workspace.v1.WorkspaceService.HibernateWorkspace:output_type -> moleculeai.workspace.v1.HibernateWorkspaceResponse
+	27,  // 135: moleculeai.workspace.v1.WorkspaceService.WakeWorkspace:output_type -> moleculeai.workspace.v1.WakeWorkspaceResponse
+	29,  // 136: moleculeai.workspace.v1.WorkspaceService.CollapseWorkspace:output_type -> moleculeai.workspace.v1.CollapseWorkspaceResponse
+	47,  // 137: moleculeai.workspace.v1.WorkspaceService.Register:output_type -> moleculeai.workspace.v1.RegisterResponse
+	49,  // 138: moleculeai.workspace.v1.WorkspaceService.Heartbeat:output_type -> moleculeai.workspace.v1.HeartbeatResponse
+	51,  // 139: moleculeai.workspace.v1.WorkspaceService.UpdateCard:output_type -> moleculeai.workspace.v1.UpdateCardResponse
+	53,  // 140: moleculeai.workspace.v1.WorkspaceService.Discover:output_type -> moleculeai.workspace.v1.DiscoverResponse
+	55,  // 141: moleculeai.workspace.v1.WorkspaceService.ListPeers:output_type -> moleculeai.workspace.v1.ListPeersResponse
+	57,  // 142: moleculeai.workspace.v1.WorkspaceService.CheckAccess:output_type -> moleculeai.workspace.v1.CheckAccessResponse
+	59,  // 143: moleculeai.workspace.v1.WorkspaceService.ListTokens:output_type -> moleculeai.workspace.v1.ListTokensResponse
+	61,  // 144: moleculeai.workspace.v1.WorkspaceService.CreateToken:output_type -> moleculeai.workspace.v1.CreateTokenResponse
+	63,  // 145: moleculeai.workspace.v1.WorkspaceService.RevokeToken:output_type -> moleculeai.workspace.v1.RevokeTokenResponse
+	65,  // 146: moleculeai.workspace.v1.WorkspaceService.GetExternalConnection:output_type -> moleculeai.workspace.v1.GetExternalConnectionResponse
+	67,  // 147: moleculeai.workspace.v1.WorkspaceService.RotateExternalCredentials:output_type -> moleculeai.workspace.v1.RotateExternalCredentialsResponse
+	1,   // 148: moleculeai.workspace.v1.WorkspaceService.ListOperations:output_type -> moleculeai.workspace.v1.ListOperationsResponse
+	3,   // 149: moleculeai.workspace.v1.WorkspaceService.ListWorkspaceFiles:output_type -> moleculeai.workspace.v1.ListWorkspaceFilesResponse
+	92,  // 150: moleculeai.workspace.v1.WorkspaceService.ReadWorkspaceFile:output_type -> google.api.HttpBody
+	6,   // 151: moleculeai.workspace.v1.WorkspaceService.WriteWorkspaceFile:output_type -> moleculeai.workspace.v1.WriteWorkspaceFileResponse
+	8,   // 152: moleculeai.workspace.v1.WorkspaceService.DeleteWorkspaceFile:output_type -> moleculeai.workspace.v1.DeleteWorkspaceFileResponse
+	10,  // 153: moleculeai.workspace.v1.WorkspaceService.WatchWorkspaceLogs:output_type -> moleculeai.workspace.v1.WatchWorkspaceLogsResponse
+	12,  // 154: moleculeai.workspace.v1.WorkspaceService.ExecWorkspace:output_type -> moleculeai.workspace.v1.ExecWorkspaceResponse
+	14,  // 155: moleculeai.workspace.v1.WorkspaceService.GetWorkspaceConsole:output_type -> moleculeai.workspace.v1.GetWorkspaceConsoleResponse
+	98,  // 156: moleculeai.workspace.v1.WorkspaceService.GetWorkspaceStats:output_type -> moleculeai.workspace.v1.WorkspaceStats
+	17,  // 157: moleculeai.workspace.v1.WorkspaceService.ListWorkspaceStats:output_type -> moleculeai.workspace.v1.ListWorkspaceStatsResponse
+	140, // 158: moleculeai.workspace.v1.WorkspaceService.ExchangeBootstrapToken:output_type -> moleculeai.workspace.v1.ExchangeBootstrapTokenResponse
+	32,  // 159: moleculeai.workspace.v1.WorkspaceService.GetQuota:output_type -> moleculeai.workspace.v1.GetQuotaResponse
+	69,  // 160: moleculeai.workspace.v1.WorkspaceService.ListSecrets:output_type -> moleculeai.workspace.v1.ListSecretsResponse
+	141, // 161: moleculeai.workspace.v1.WorkspaceService.GetSecretValues:output_type -> google.protobuf.Struct
+	72,  // 162: moleculeai.workspace.v1.WorkspaceService.SetSecret:output_type -> moleculeai.workspace.v1.SetSecretResponse
+	74,  // 163: moleculeai.workspace.v1.WorkspaceService.DeleteSecret:output_type -> moleculeai.workspace.v1.DeleteSecretResponse
+	76,  // 164: moleculeai.workspace.v1.WorkspaceService.ListSharedSecrets:output_type -> moleculeai.workspace.v1.ListSharedSecretsResponse
+	78,  // 165: moleculeai.workspace.v1.WorkspaceService.SetSharedSecret:output_type -> moleculeai.workspace.v1.SetSharedSecretResponse
+	80,  // 166: moleculeai.workspace.v1.WorkspaceService.DeleteSharedSecret:output_type -> moleculeai.workspace.v1.DeleteSharedSecretResponse
+	142, // 167: moleculeai.workspace.v1.WorkspaceService.GetConfig:output_type -> moleculeai.workspace.v1.GetConfigResponse
+	143, // 168: moleculeai.workspace.v1.WorkspaceService.PatchConfig:output_type -> moleculeai.workspace.v1.PatchConfigResponse
+	144, // 169: moleculeai.workspace.v1.WorkspaceService.GetModel:output_type -> moleculeai.workspace.v1.GetModelResponse
+	145, // 170: moleculeai.workspace.v1.WorkspaceService.SetModel:output_type -> moleculeai.workspace.v1.SetModelResponse
+	146, // 171: moleculeai.workspace.v1.WorkspaceService.GetBudget:output_type -> moleculeai.workspace.v1.Budget
+	146, // 172: moleculeai.workspace.v1.WorkspaceService.SetBudget:output_type -> moleculeai.workspace.v1.Budget
+	147, // 173: moleculeai.workspace.v1.WorkspaceService.GetUsage:output_type -> moleculeai.workspace.v1.GetUsageResponse
+	148, // 174: moleculeai.workspace.v1.WorkspaceService.GetAgent:output_type -> moleculeai.workspace.v1.AssignedAgent
+	148, // 175: moleculeai.workspace.v1.WorkspaceService.AssignAgent:output_type -> moleculeai.workspace.v1.AssignedAgent
+	148, // 176: moleculeai.workspace.v1.WorkspaceService.ReplaceAgent:output_type -> moleculeai.workspace.v1.AssignedAgent
+	149, // 177: moleculeai.workspace.v1.WorkspaceService.RemoveAgent:output_type -> moleculeai.workspace.v1.RemoveAgentResponse
+	148, // 178: moleculeai.workspace.v1.WorkspaceService.MoveAgent:output_type -> moleculeai.workspace.v1.AssignedAgent
+	150, // 179: moleculeai.workspace.v1.WorkspaceService.ExportBundle:output_type -> moleculeai.workspace.v1.Bundle
+	151, // 180: moleculeai.workspace.v1.WorkspaceService.ImportBundle:output_type -> moleculeai.workspace.v1.ImportBundleResponse
+	82,  // 181: moleculeai.workspace.v1.WorkspaceService.ReencryptSecrets:output_type -> moleculeai.workspace.v1.ReencryptSecretsResponse
+	152, // 182: moleculeai.workspace.v1.WorkspaceService.ListSchedules:output_type -> moleculeai.workspace.v1.ListSchedulesResponse
+	153, // 183: moleculeai.workspace.v1.WorkspaceService.CreateSchedule:output_type -> moleculeai.workspace.v1.CreateScheduleResponse
+	154, // 184: moleculeai.workspace.v1.WorkspaceService.UpdateSchedule:output_type -> moleculeai.workspace.v1.UpdateScheduleResponse
+	155, // 185: moleculeai.workspace.v1.WorkspaceService.DeleteSchedule:output_type -> moleculeai.workspace.v1.DeleteScheduleResponse
+	156, // 186: moleculeai.workspace.v1.WorkspaceService.RunSchedule:output_type -> moleculeai.workspace.v1.RunScheduleResponse
+	157, // 187: moleculeai.workspace.v1.WorkspaceService.ListScheduleRuns:output_type -> moleculeai.workspace.v1.ListScheduleRunsResponse
+	158, // 188: moleculeai.workspace.v1.WorkspaceService.GetScheduleHealth:output_type -> moleculeai.workspace.v1.GetScheduleHealthResponse
+	159, // 189: moleculeai.workspace.v1.WorkspaceService.ListScheduleHealth:output_type -> moleculeai.workspace.v1.ListScheduleHealthResponse
+	160, // 190: moleculeai.workspace.v1.WorkspaceService.CreateApproval:output_type -> moleculeai.workspace.v1.CreateApprovalResponse
+	161, // 191: moleculeai.workspace.v1.WorkspaceService.ListApprovals:output_type -> moleculeai.workspace.v1.ListApprovalsResponse
+	162, // 192: moleculeai.workspace.v1.WorkspaceService.ListPendingApprovals:output_type -> moleculeai.workspace.v1.ListPendingApprovalsResponse
+	163, // 193: moleculeai.workspace.v1.WorkspaceService.DecideApproval:output_type -> moleculeai.workspace.v1.DecideApprovalResponse
+	164, // 194: moleculeai.workspace.v1.WorkspaceService.GetViewport:output_type -> moleculeai.workspace.v1.Viewport
+	165, // 195: moleculeai.workspace.v1.WorkspaceService.SetViewport:output_type -> moleculeai.workspace.v1.SetViewportResponse
+	124, // [124:196] is the sub-list for method output_type
+	52,  // [52:124] is the sub-list for method input_type
 	52,  // [52:52] is the sub-list for extension type_name
 	52,  // [52:52] is the sub-list for extension extendee
 	0,   // [0:52] is the sub-list for field type_name
@@ -6555,6 +6565,7 @@ func file_moleculeai_workspace_v1_workspace_service_proto_init() {
 		return
 	}
 	file_moleculeai_workspace_v1_access_proto_init()
+	file_moleculeai_workspace_v1_bundle_proto_init()
 	file_moleculeai_workspace_v1_configuration_proto_init()
 	file_moleculeai_workspace_v1_bootstrap_proto_init()
 	file_moleculeai_workspace_v1_egress_proto_init()

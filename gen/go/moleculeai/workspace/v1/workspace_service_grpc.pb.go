@@ -78,6 +78,8 @@ const (
 	WorkspaceService_ReplaceAgent_FullMethodName              = "/moleculeai.workspace.v1.WorkspaceService/ReplaceAgent"
 	WorkspaceService_RemoveAgent_FullMethodName               = "/moleculeai.workspace.v1.WorkspaceService/RemoveAgent"
 	WorkspaceService_MoveAgent_FullMethodName                 = "/moleculeai.workspace.v1.WorkspaceService/MoveAgent"
+	WorkspaceService_ExportBundle_FullMethodName              = "/moleculeai.workspace.v1.WorkspaceService/ExportBundle"
+	WorkspaceService_ImportBundle_FullMethodName              = "/moleculeai.workspace.v1.WorkspaceService/ImportBundle"
 	WorkspaceService_ReencryptSecrets_FullMethodName          = "/moleculeai.workspace.v1.WorkspaceService/ReencryptSecrets"
 	WorkspaceService_ListSchedules_FullMethodName             = "/moleculeai.workspace.v1.WorkspaceService/ListSchedules"
 	WorkspaceService_CreateSchedule_FullMethodName            = "/moleculeai.workspace.v1.WorkspaceService/CreateSchedule"
@@ -318,6 +320,16 @@ type WorkspaceServiceClient interface {
 	// AGENT_NOT_FOUND if none is assigned, with WORKSPACE_NOT_FOUND for an unknown target, and with
 	// AGENT_ASSIGNED (409) if the target has an agent. Not for the workspace's own token.
 	MoveAgent(ctx context.Context, in *MoveAgentRequest, opts ...grpc.CallOption) (*AssignedAgent, error)
+	// ExportBundle returns a workspace and everything live below it as one document: the files that its
+	// agent has now, where the platform can read them, else those that it is first started with. Secrets are no
+	// part of it, and a text that holds the value of one is left out. Fails with BUNDLE_TOO_LARGE (413)
+	// beyond 200 workspaces, 16 levels or 3 MiB.
+	ExportBundle(ctx context.Context, in *ExportBundleRequest, opts ...grpc.CallOption) (*Bundle, error)
+	// ImportBundle adds the workspaces of a bundle under new ids, and starts them. What is wrong with the
+	// bundle is refused before anything is added; a workspace that cannot be added or started later is told
+	// of in the response, and those beside it go on. Fails with WORKSPACE_NAME_TAKEN if a live root has the
+	// name of the bundle's, so that a repeat adds nothing, and with QUOTA_EXCEEDED.
+	ImportBundle(ctx context.Context, in *ImportBundleRequest, opts ...grpc.CallOption) (*ImportBundleResponse, error)
 	// ReencryptSecrets seals all secrets of the installation with the current encryption key, so that
 	// previous keys can be forgotten. Repeating a call is harmless. For the operator only.
 	ReencryptSecrets(ctx context.Context, in *ReencryptSecretsRequest, opts ...grpc.CallOption) (*ReencryptSecretsResponse, error)
@@ -959,6 +971,26 @@ func (c *workspaceServiceClient) MoveAgent(ctx context.Context, in *MoveAgentReq
 	return out, nil
 }
 
+func (c *workspaceServiceClient) ExportBundle(ctx context.Context, in *ExportBundleRequest, opts ...grpc.CallOption) (*Bundle, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Bundle)
+	err := c.cc.Invoke(ctx, WorkspaceService_ExportBundle_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *workspaceServiceClient) ImportBundle(ctx context.Context, in *ImportBundleRequest, opts ...grpc.CallOption) (*ImportBundleResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ImportBundleResponse)
+	err := c.cc.Invoke(ctx, WorkspaceService_ImportBundle_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *workspaceServiceClient) ReencryptSecrets(ctx context.Context, in *ReencryptSecretsRequest, opts ...grpc.CallOption) (*ReencryptSecretsResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ReencryptSecretsResponse)
@@ -1332,6 +1364,16 @@ type WorkspaceServiceServer interface {
 	// AGENT_NOT_FOUND if none is assigned, with WORKSPACE_NOT_FOUND for an unknown target, and with
 	// AGENT_ASSIGNED (409) if the target has an agent. Not for the workspace's own token.
 	MoveAgent(context.Context, *MoveAgentRequest) (*AssignedAgent, error)
+	// ExportBundle returns a workspace and everything live below it as one document: the files that its
+	// agent has now, where the platform can read them, else those that it is first started with. Secrets are no
+	// part of it, and a text that holds the value of one is left out. Fails with BUNDLE_TOO_LARGE (413)
+	// beyond 200 workspaces, 16 levels or 3 MiB.
+	ExportBundle(context.Context, *ExportBundleRequest) (*Bundle, error)
+	// ImportBundle adds the workspaces of a bundle under new ids, and starts them. What is wrong with the
+	// bundle is refused before anything is added; a workspace that cannot be added or started later is told
+	// of in the response, and those beside it go on. Fails with WORKSPACE_NAME_TAKEN if a live root has the
+	// name of the bundle's, so that a repeat adds nothing, and with QUOTA_EXCEEDED.
+	ImportBundle(context.Context, *ImportBundleRequest) (*ImportBundleResponse, error)
 	// ReencryptSecrets seals all secrets of the installation with the current encryption key, so that
 	// previous keys can be forgotten. Repeating a call is harmless. For the operator only.
 	ReencryptSecrets(context.Context, *ReencryptSecretsRequest) (*ReencryptSecretsResponse, error)
@@ -1563,6 +1605,12 @@ func (UnimplementedWorkspaceServiceServer) RemoveAgent(context.Context, *RemoveA
 }
 func (UnimplementedWorkspaceServiceServer) MoveAgent(context.Context, *MoveAgentRequest) (*AssignedAgent, error) {
 	return nil, status.Error(codes.Unimplemented, "method MoveAgent not implemented")
+}
+func (UnimplementedWorkspaceServiceServer) ExportBundle(context.Context, *ExportBundleRequest) (*Bundle, error) {
+	return nil, status.Error(codes.Unimplemented, "method ExportBundle not implemented")
+}
+func (UnimplementedWorkspaceServiceServer) ImportBundle(context.Context, *ImportBundleRequest) (*ImportBundleResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ImportBundle not implemented")
 }
 func (UnimplementedWorkspaceServiceServer) ReencryptSecrets(context.Context, *ReencryptSecretsRequest) (*ReencryptSecretsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ReencryptSecrets not implemented")
@@ -2584,6 +2632,42 @@ func _WorkspaceService_MoveAgent_Handler(srv interface{}, ctx context.Context, d
 	return interceptor(ctx, in, info, handler)
 }
 
+func _WorkspaceService_ExportBundle_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ExportBundleRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WorkspaceServiceServer).ExportBundle(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WorkspaceService_ExportBundle_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WorkspaceServiceServer).ExportBundle(ctx, req.(*ExportBundleRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _WorkspaceService_ImportBundle_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ImportBundleRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WorkspaceServiceServer).ImportBundle(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WorkspaceService_ImportBundle_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WorkspaceServiceServer).ImportBundle(ctx, req.(*ImportBundleRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _WorkspaceService_ReencryptSecrets_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ReencryptSecretsRequest)
 	if err := dec(in); err != nil {
@@ -3064,6 +3148,14 @@ var WorkspaceService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "MoveAgent",
 			Handler:    _WorkspaceService_MoveAgent_Handler,
+		},
+		{
+			MethodName: "ExportBundle",
+			Handler:    _WorkspaceService_ExportBundle_Handler,
+		},
+		{
+			MethodName: "ImportBundle",
+			Handler:    _WorkspaceService_ImportBundle_Handler,
 		},
 		{
 			MethodName: "ReencryptSecrets",

@@ -315,6 +315,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The request was decided otherwise, or nobody decided in time. Code: NOT_FOUND (404). Metadata:
     `status`.
     """
+    ERROR_REASON_BUNDLE_TOO_LARGE: _ErrorReason.ValueType  # 235
+    """A bundle would be larger than any client could read. Code: FAILED_PRECONDITION (413)."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason is the stable name of an error. It travels in `google.rpc.ErrorInfo.reason`
@@ -614,4 +616,6 @@ ERROR_REASON_APPROVAL_NOT_PENDING: ErrorReason.ValueType  # 196
 """The request was decided otherwise, or nobody decided in time. Code: NOT_FOUND (404). Metadata:
 `status`.
 """
+ERROR_REASON_BUNDLE_TOO_LARGE: ErrorReason.ValueType  # 235
+"""A bundle would be larger than any client could read. Code: FAILED_PRECONDITION (413)."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

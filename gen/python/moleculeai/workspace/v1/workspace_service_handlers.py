@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from moleculeai.workspace.v1 import access_pb2
     from moleculeai.workspace.v1 import approval_pb2
     from moleculeai.workspace.v1 import bootstrap_pb2
+    from moleculeai.workspace.v1 import bundle_pb2
     from moleculeai.workspace.v1 import configuration_pb2
     from moleculeai.workspace.v1 import egress_pb2
     from moleculeai.workspace.v1 import schedule_pb2
@@ -616,6 +617,30 @@ class WorkspaceServiceHandlers(Protocol):
         """MoveAgent assigns an agent to another workspace of the same organisation. Fails with
         AGENT_NOT_FOUND if none is assigned, with WORKSPACE_NOT_FOUND for an unknown target, and with
         AGENT_ASSIGNED (409) if the target has an agent. Not for the workspace's own token.
+        """
+        ...
+
+    async def ExportBundle(
+        self,
+        request: bundle_pb2.ExportBundleRequest,
+        call: Call,
+    ) -> bundle_pb2.Bundle:
+        """ExportBundle returns a workspace and everything live below it as one document: the files that its
+        agent has now, where the platform can read them, else those that it is first started with. Secrets are no
+        part of it, and a text that holds the value of one is left out. Fails with BUNDLE_TOO_LARGE (413)
+        beyond 200 workspaces, 16 levels or 3 MiB.
+        """
+        ...
+
+    async def ImportBundle(
+        self,
+        request: bundle_pb2.ImportBundleRequest,
+        call: Call,
+    ) -> bundle_pb2.ImportBundleResponse:
+        """ImportBundle adds the workspaces of a bundle under new ids, and starts them. What is wrong with the
+        bundle is refused before anything is added; a workspace that cannot be added or started later is told
+        of in the response, and those beside it go on. Fails with WORKSPACE_NAME_TAKEN if a live root has the
+        name of the bundle's, so that a repeat adds nothing, and with QUOTA_EXCEEDED.
         """
         ...
 

@@ -8,6 +8,7 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from moleculeai.workspace.v1 import access_pb2 as moleculeai_dot_workspace_dot_v1_dot_access__pb2
 from moleculeai.workspace.v1 import approval_pb2 as moleculeai_dot_workspace_dot_v1_dot_approval__pb2
 from moleculeai.workspace.v1 import bootstrap_pb2 as moleculeai_dot_workspace_dot_v1_dot_bootstrap__pb2
+from moleculeai.workspace.v1 import bundle_pb2 as moleculeai_dot_workspace_dot_v1_dot_bundle__pb2
 from moleculeai.workspace.v1 import configuration_pb2 as moleculeai_dot_workspace_dot_v1_dot_configuration__pb2
 from moleculeai.workspace.v1 import egress_pb2 as moleculeai_dot_workspace_dot_v1_dot_egress__pb2
 from moleculeai.workspace.v1 import schedule_pb2 as moleculeai_dot_workspace_dot_v1_dot_schedule__pb2
@@ -320,6 +321,16 @@ class WorkspaceServiceStub:
                 '/moleculeai.workspace.v1.WorkspaceService/MoveAgent',
                 request_serializer=moleculeai_dot_workspace_dot_v1_dot_configuration__pb2.MoveAgentRequest.SerializeToString,
                 response_deserializer=moleculeai_dot_workspace_dot_v1_dot_configuration__pb2.AssignedAgent.FromString,
+                _registered_method=True)
+        self.ExportBundle = channel.unary_unary(
+                '/moleculeai.workspace.v1.WorkspaceService/ExportBundle',
+                request_serializer=moleculeai_dot_workspace_dot_v1_dot_bundle__pb2.ExportBundleRequest.SerializeToString,
+                response_deserializer=moleculeai_dot_workspace_dot_v1_dot_bundle__pb2.Bundle.FromString,
+                _registered_method=True)
+        self.ImportBundle = channel.unary_unary(
+                '/moleculeai.workspace.v1.WorkspaceService/ImportBundle',
+                request_serializer=moleculeai_dot_workspace_dot_v1_dot_bundle__pb2.ImportBundleRequest.SerializeToString,
+                response_deserializer=moleculeai_dot_workspace_dot_v1_dot_bundle__pb2.ImportBundleResponse.FromString,
                 _registered_method=True)
         self.ReencryptSecrets = channel.unary_unary(
                 '/moleculeai.workspace.v1.WorkspaceService/ReencryptSecrets',
@@ -894,6 +905,26 @@ class WorkspaceServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExportBundle(self, request, context):
+        """ExportBundle returns a workspace and everything live below it as one document: the files that its
+        agent has now, where the platform can read them, else those that it is first started with. Secrets are no
+        part of it, and a text that holds the value of one is left out. Fails with BUNDLE_TOO_LARGE (413)
+        beyond 200 workspaces, 16 levels or 3 MiB.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ImportBundle(self, request, context):
+        """ImportBundle adds the workspaces of a bundle under new ids, and starts them. What is wrong with the
+        bundle is refused before anything is added; a workspace that cannot be added or started later is told
+        of in the response, and those beside it go on. Fails with WORKSPACE_NAME_TAKEN if a live root has the
+        name of the bundle's, so that a repeat adds nothing, and with QUOTA_EXCEEDED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ReencryptSecrets(self, request, context):
         """ReencryptSecrets seals all secrets of the installation with the current encryption key, so that
         previous keys can be forgotten. Repeating a call is harmless. For the operator only.
@@ -1303,6 +1334,16 @@ def add_WorkspaceServiceServicer_to_server(servicer, server):
                     servicer.MoveAgent,
                     request_deserializer=moleculeai_dot_workspace_dot_v1_dot_configuration__pb2.MoveAgentRequest.FromString,
                     response_serializer=moleculeai_dot_workspace_dot_v1_dot_configuration__pb2.AssignedAgent.SerializeToString,
+            ),
+            'ExportBundle': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExportBundle,
+                    request_deserializer=moleculeai_dot_workspace_dot_v1_dot_bundle__pb2.ExportBundleRequest.FromString,
+                    response_serializer=moleculeai_dot_workspace_dot_v1_dot_bundle__pb2.Bundle.SerializeToString,
+            ),
+            'ImportBundle': grpc.unary_unary_rpc_method_handler(
+                    servicer.ImportBundle,
+                    request_deserializer=moleculeai_dot_workspace_dot_v1_dot_bundle__pb2.ImportBundleRequest.FromString,
+                    response_serializer=moleculeai_dot_workspace_dot_v1_dot_bundle__pb2.ImportBundleResponse.SerializeToString,
             ),
             'ReencryptSecrets': grpc.unary_unary_rpc_method_handler(
                     servicer.ReencryptSecrets,
@@ -2867,6 +2908,60 @@ class WorkspaceService:
             '/moleculeai.workspace.v1.WorkspaceService/MoveAgent',
             moleculeai_dot_workspace_dot_v1_dot_configuration__pb2.MoveAgentRequest.SerializeToString,
             moleculeai_dot_workspace_dot_v1_dot_configuration__pb2.AssignedAgent.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportBundle(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/moleculeai.workspace.v1.WorkspaceService/ExportBundle',
+            moleculeai_dot_workspace_dot_v1_dot_bundle__pb2.ExportBundleRequest.SerializeToString,
+            moleculeai_dot_workspace_dot_v1_dot_bundle__pb2.Bundle.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ImportBundle(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/moleculeai.workspace.v1.WorkspaceService/ImportBundle',
+            moleculeai_dot_workspace_dot_v1_dot_bundle__pb2.ImportBundleRequest.SerializeToString,
+            moleculeai_dot_workspace_dot_v1_dot_bundle__pb2.ImportBundleResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -10,6 +10,7 @@ from grpc import aio as _aio
 from moleculeai.workspace.v1 import access_pb2 as _access_pb2
 from moleculeai.workspace.v1 import approval_pb2 as _approval_pb2
 from moleculeai.workspace.v1 import bootstrap_pb2 as _bootstrap_pb2
+from moleculeai.workspace.v1 import bundle_pb2 as _bundle_pb2
 from moleculeai.workspace.v1 import configuration_pb2 as _configuration_pb2
 from moleculeai.workspace.v1 import egress_pb2 as _egress_pb2
 from moleculeai.workspace.v1 import schedule_pb2 as _schedule_pb2
@@ -306,6 +307,18 @@ class WorkspaceServiceStub:
     """MoveAgent assigns an agent to another workspace of the same organisation. Fails with
     AGENT_NOT_FOUND if none is assigned, with WORKSPACE_NOT_FOUND for an unknown target, and with
     AGENT_ASSIGNED (409) if the target has an agent. Not for the workspace's own token.
+    """
+    ExportBundle: _grpc.UnaryUnaryMultiCallable[_bundle_pb2.ExportBundleRequest, _bundle_pb2.Bundle]
+    """ExportBundle returns a workspace and everything live below it as one document: the files that its
+    agent has now, where the platform can read them, else those that it is first started with. Secrets are no
+    part of it, and a text that holds the value of one is left out. Fails with BUNDLE_TOO_LARGE (413)
+    beyond 200 workspaces, 16 levels or 3 MiB.
+    """
+    ImportBundle: _grpc.UnaryUnaryMultiCallable[_bundle_pb2.ImportBundleRequest, _bundle_pb2.ImportBundleResponse]
+    """ImportBundle adds the workspaces of a bundle under new ids, and starts them. What is wrong with the
+    bundle is refused before anything is added; a workspace that cannot be added or started later is told
+    of in the response, and those beside it go on. Fails with WORKSPACE_NAME_TAKEN if a live root has the
+    name of the bundle's, so that a repeat adds nothing, and with QUOTA_EXCEEDED.
     """
     ReencryptSecrets: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.ReencryptSecretsRequest, _workspace_service_pb2.ReencryptSecretsResponse]
     """ReencryptSecrets seals all secrets of the installation with the current encryption key, so that
@@ -646,6 +659,18 @@ class WorkspaceServiceAsyncStub(WorkspaceServiceStub):
     """MoveAgent assigns an agent to another workspace of the same organisation. Fails with
     AGENT_NOT_FOUND if none is assigned, with WORKSPACE_NOT_FOUND for an unknown target, and with
     AGENT_ASSIGNED (409) if the target has an agent. Not for the workspace's own token.
+    """
+    ExportBundle: _aio.UnaryUnaryMultiCallable[_bundle_pb2.ExportBundleRequest, _bundle_pb2.Bundle]  # type: ignore[assignment]
+    """ExportBundle returns a workspace and everything live below it as one document: the files that its
+    agent has now, where the platform can read them, else those that it is first started with. Secrets are no
+    part of it, and a text that holds the value of one is left out. Fails with BUNDLE_TOO_LARGE (413)
+    beyond 200 workspaces, 16 levels or 3 MiB.
+    """
+    ImportBundle: _aio.UnaryUnaryMultiCallable[_bundle_pb2.ImportBundleRequest, _bundle_pb2.ImportBundleResponse]  # type: ignore[assignment]
+    """ImportBundle adds the workspaces of a bundle under new ids, and starts them. What is wrong with the
+    bundle is refused before anything is added; a workspace that cannot be added or started later is told
+    of in the response, and those beside it go on. Fails with WORKSPACE_NAME_TAKEN if a live root has the
+    name of the bundle's, so that a repeat adds nothing, and with QUOTA_EXCEEDED.
     """
     ReencryptSecrets: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.ReencryptSecretsRequest, _workspace_service_pb2.ReencryptSecretsResponse]  # type: ignore[assignment]
     """ReencryptSecrets seals all secrets of the installation with the current encryption key, so that
@@ -1313,6 +1338,30 @@ class WorkspaceServiceServicer(metaclass=_abc_1.ABCMeta):
         """MoveAgent assigns an agent to another workspace of the same organisation. Fails with
         AGENT_NOT_FOUND if none is assigned, with WORKSPACE_NOT_FOUND for an unknown target, and with
         AGENT_ASSIGNED (409) if the target has an agent. Not for the workspace's own token.
+        """
+
+    @_abc_1.abstractmethod
+    def ExportBundle(
+        self,
+        request: _bundle_pb2.ExportBundleRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_bundle_pb2.Bundle, _abc.Awaitable[_bundle_pb2.Bundle]]:
+        """ExportBundle returns a workspace and everything live below it as one document: the files that its
+        agent has now, where the platform can read them, else those that it is first started with. Secrets are no
+        part of it, and a text that holds the value of one is left out. Fails with BUNDLE_TOO_LARGE (413)
+        beyond 200 workspaces, 16 levels or 3 MiB.
+        """
+
+    @_abc_1.abstractmethod
+    def ImportBundle(
+        self,
+        request: _bundle_pb2.ImportBundleRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_bundle_pb2.ImportBundleResponse, _abc.Awaitable[_bundle_pb2.ImportBundleResponse]]:
+        """ImportBundle adds the workspaces of a bundle under new ids, and starts them. What is wrong with the
+        bundle is refused before anything is added; a workspace that cannot be added or started later is told
+        of in the response, and those beside it go on. Fails with WORKSPACE_NAME_TAKEN if a live root has the
+        name of the bundle's, so that a repeat adds nothing, and with QUOTA_EXCEEDED.
         """
 
     @_abc_1.abstractmethod

@@ -819,6 +819,13 @@ export enum ErrorReason {
    * @generated from enum value: ERROR_REASON_APPROVAL_NOT_PENDING = 196;
    */
   APPROVAL_NOT_PENDING = 196,
+
+  /**
+   * A bundle would be larger than any client could read. Code: FAILED_PRECONDITION (413).
+   *
+   * @generated from enum value: ERROR_REASON_BUNDLE_TOO_LARGE = 235;
+   */
+  BUNDLE_TOO_LARGE = 235,
 }
 
 /**

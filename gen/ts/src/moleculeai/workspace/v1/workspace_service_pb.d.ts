@@ -15,6 +15,7 @@ import type { Secret, Secret_Scope } from "./secret_pb.js";
 import type { EgressSchema } from "./egress_pb.js";
 import type { ExchangeBootstrapTokenRequestSchema, ExchangeBootstrapTokenResponseSchema } from "./bootstrap_pb.js";
 import type { AssignAgentRequestSchema, AssignedAgentSchema, BudgetSchema, GetAgentRequestSchema, GetBudgetRequestSchema, GetConfigRequestSchema, GetConfigResponseSchema, GetModelRequestSchema, GetModelResponseSchema, GetUsageRequestSchema, GetUsageResponseSchema, MoveAgentRequestSchema, PatchConfigRequestSchema, PatchConfigResponseSchema, RemoveAgentRequestSchema, RemoveAgentResponseSchema, ReplaceAgentRequestSchema, SetBudgetRequestSchema, SetModelRequestSchema, SetModelResponseSchema } from "./configuration_pb.js";
+import type { BundleSchema, ExportBundleRequestSchema, ImportBundleRequestSchema, ImportBundleResponseSchema } from "./bundle_pb.js";
 import type { CreateScheduleRequestSchema, CreateScheduleResponseSchema, DeleteScheduleRequestSchema, DeleteScheduleResponseSchema, GetScheduleHealthRequestSchema, GetScheduleHealthResponseSchema, ListScheduleHealthRequestSchema, ListScheduleHealthResponseSchema, ListScheduleRunsRequestSchema, ListScheduleRunsResponseSchema, ListSchedulesRequestSchema, ListSchedulesResponseSchema, RunScheduleRequestSchema, RunScheduleResponseSchema, UpdateScheduleRequestSchema, UpdateScheduleResponseSchema } from "./schedule_pb.js";
 import type { CreateApprovalRequestSchema, CreateApprovalResponseSchema, DecideApprovalRequestSchema, DecideApprovalResponseSchema, ListApprovalsRequestSchema, ListApprovalsResponseSchema, ListPendingApprovalsRequestSchema, ListPendingApprovalsResponseSchema } from "./approval_pb.js";
 import type { GetViewportRequestSchema, SetViewportRequestSchema, SetViewportResponseSchema, ViewportSchema } from "./viewport_pb.js";
@@ -3598,6 +3599,32 @@ export declare const WorkspaceService: GenService<{
     methodKind: "unary";
     input: typeof MoveAgentRequestSchema;
     output: typeof AssignedAgentSchema;
+  },
+  /**
+   * ExportBundle returns a workspace and everything live below it as one document: the files that its
+   * agent has now, where the platform can read them, else those that it is first started with. Secrets are no
+   * part of it, and a text that holds the value of one is left out. Fails with BUNDLE_TOO_LARGE (413)
+   * beyond 200 workspaces, 16 levels or 3 MiB.
+   *
+   * @generated from rpc moleculeai.workspace.v1.WorkspaceService.ExportBundle
+   */
+  exportBundle: {
+    methodKind: "unary";
+    input: typeof ExportBundleRequestSchema;
+    output: typeof BundleSchema;
+  },
+  /**
+   * ImportBundle adds the workspaces of a bundle under new ids, and starts them. What is wrong with the
+   * bundle is refused before anything is added; a workspace that cannot be added or started later is told
+   * of in the response, and those beside it go on. Fails with WORKSPACE_NAME_TAKEN if a live root has the
+   * name of the bundle's, so that a repeat adds nothing, and with QUOTA_EXCEEDED.
+   *
+   * @generated from rpc moleculeai.workspace.v1.WorkspaceService.ImportBundle
+   */
+  importBundle: {
+    methodKind: "unary";
+    input: typeof ImportBundleRequestSchema;
+    output: typeof ImportBundleResponseSchema;
   },
   /**
    * ReencryptSecrets seals all secrets of the installation with the current encryption key, so that
