@@ -34,7 +34,7 @@ from molecule_grpc.server.tasks import BackgroundTask
 from molecule_grpc.server.unread import Unread
 from molecule_grpc.server.validation import Validator
 from molecule_grpc.settings.settings import Settings
-from molecule_grpc.templates.wiring import make_start_files
+from molecule_grpc.templates.wiring import make_start_files, open_templates
 from molecule_grpc.upload.wiring import open_upload
 from molecule_grpc.workspace.wiring import open_workspace
 
@@ -104,6 +104,9 @@ async def application(settings: Settings, dsn: str, worker: str) -> AsyncIterato
         images = open_images(core, backends, workspace.verbs)
         copies = config_copies(core, backends, workspace)
         bundles = open_bundles(core, workspace.imports, start_files, copies, secrets.secrets)
+        templates = open_templates(
+            core, workspace, secrets.secrets, start_files, schedules.put_of_template
+        )
         events = await _events(core)
         mcp = make_mcp(core, platform_of(workspace, delegation, memory))
         tasks: dict[str, BackgroundTask] = {}
@@ -140,6 +143,7 @@ async def application(settings: Settings, dsn: str, worker: str) -> AsyncIterato
             bundles,
             schedules.slice,
             approvals,
+            templates,
             admin,
         ]
         methods = bind(pair for each in slices for pair in each.handlers)

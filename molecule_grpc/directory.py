@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol, TypeAlias
 from uuid import UUID
 
+from molecule_grpc.host_list import ALL_HOSTS, HostList
+
 # Of calls of the operator that name no organisation; migration 1 makes it.
 DEFAULT_ORGANIZATION = UUID("00000000-0000-7000-8000-000000000001")
 
@@ -135,6 +137,7 @@ class ImportedNode:
         template: the name of the template.
         workspace_access: `none`, `read_only` or `read_write`: how `workspace_dir` is mounted.
         place: where on the canvas.
+        egress: the hosts that the agent may reach.
         secrets: variables that the agent is started with.
     """
 
@@ -152,6 +155,7 @@ class ImportedNode:
     workspace_access: str = "none"
     max_concurrent_tasks: int = 0
     place: tuple[float, float] | None = None
+    egress: HostList = ALL_HOSTS
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
@@ -167,6 +171,21 @@ class Imported(NamedTuple):
     status: str
     created: bool = False
     reason: str = ""
+
+
+class TemplateSchedule(NamedTuple):
+    """A schedule as a template names it. Nothing of it is checked yet.
+
+    Args:
+        cron: minute, hour, day of the month, month and day of the week.
+        timezone: name of the tz database; empty for UTC.
+    """
+
+    name: str
+    cron: str
+    timezone: str
+    prompt: str
+    enabled: bool = True
 
 
 class InitialMemory(NamedTuple):

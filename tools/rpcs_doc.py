@@ -44,7 +44,7 @@ _WITHOUT_REST = "gRPC only"
 # Slices that serve RPCs of a service which is named after another slice.
 _FURTHER_SLICES = {
     "workspace": ("secrets", "schedules", "approvals", "configuration", "bundles", "backends"),
-    "admin": ("backends",),
+    "admin": ("backends", "templates"),
 }
 
 

@@ -279,4 +279,7 @@ POLICIES: dict[str, Policy] = {
     _ADMIN + "PromoteImage": stores(OPERATOR),
     _ADMIN + "RollbackImage": OPERATOR,
     _ADMIN + "RefreshImages": OPERATOR,
+    _ADMIN + "ListOrgTemplates": reads(ADMIN),
+    _ADMIN + "ListTemplates": reads(ADMIN),
+    _ADMIN + "ImportOrg": replace(stores(ADMIN), audited=True),
 }

@@ -6,9 +6,12 @@ from typing import Annotated
 
 import typer
 
+from molecule_grpc.cli import org_import
 from molecule_grpc.cli.context import Cli, asynchronous
 
 app = typer.Typer(no_args_is_help=True, help="Organisations: nothing crosses between them.")
+
+org_import.add_to(app)
 
 _COLUMNS = ("id", "slug", "name", "created_at")
 

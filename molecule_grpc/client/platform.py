@@ -23,6 +23,7 @@ from molecule_grpc.client.memory_admin import MemoryAdmin
 from molecule_grpc.client.memory_files import exported, imported
 from molecule_grpc.client.schedules import Schedules
 from molecule_grpc.client.secrets import Secrets
+from molecule_grpc.client.templates import Templates
 from molecule_grpc.client.workloads import Workloads
 
 _PAGE = 500
@@ -72,6 +73,7 @@ class Platform:
         self.schedules = Schedules(self.connection)
         self.images = Images(self.connection)
         self.approvals = Approvals(self.connection)
+        self.templates = Templates(self.connection)
 
     async def __aenter__(self) -> Self:
         await self.connection.__aenter__()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import datetime
-from typing import NamedTuple, Protocol
+from typing import Protocol
 from uuid import UUID
 
 from molecule_grpc.db.pool import Connection
@@ -64,13 +64,3 @@ class Workspaces(Protocol):
     def on_uses(
         self,
     ) -> Callable[[Callable[[UUID, UUID | None], Awaitable[list[QuotaUse]]]], None]: ...
-
-
-class TemplateSchedule(NamedTuple):
-    """A schedule as a template names it."""
-
-    name: str
-    cron: str
-    timezone: str
-    prompt: str
-    enabled: bool = True

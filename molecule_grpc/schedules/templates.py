@@ -8,11 +8,11 @@ from typing import Final
 from uuid import UUID
 
 from molecule_grpc.db.pool import Connection
+from molecule_grpc.directory import TemplateSchedule
 from molecule_grpc.kernel.errors import Exhausted, Invalid
 from molecule_grpc.kernel.ids import new_id
 from molecule_grpc.quotas import Quotas
 from molecule_grpc.schedules import rules
-from molecule_grpc.schedules.ports import TemplateSchedule
 from molecule_grpc.schedules.refusals import no_workspace
 from molecule_grpc.schedules.schedules import changed
 from molecule_grpc.schedules.store import rows

@@ -10,10 +10,11 @@ from uuid import UUID
 from molecule_grpc.core import Core, Slice
 from molecule_grpc.db.pool import Connection
 from molecule_grpc.db.sweep import SWEEP_TIMEOUT_SECONDS
+from molecule_grpc.directory import TemplateSchedule
 from molecule_grpc.schedules import outcomes, scheduler
 from molecule_grpc.schedules.health import HealthViews
 from molecule_grpc.schedules.outcomes import Outcomes
-from molecule_grpc.schedules.ports import Ledger, TemplateSchedule, Workspaces
+from molecule_grpc.schedules.ports import Ledger, Workspaces
 from molecule_grpc.schedules.scheduler import Scheduler
 from molecule_grpc.schedules.schedules import Schedules
 from molecule_grpc.schedules.service import SchedulesService, handlers

@@ -15,7 +15,7 @@ from molecule_grpc.kernel.errors import Conflict, Invalid, NotFound
 from molecule_grpc.kernel.payer import ORGANIZATION, WORKSPACE
 from molecule_grpc.quotas import Quota
 from molecule_grpc.secrets.changes import Changes
-from molecule_grpc.secrets.owner import Owner, Scope
+from molecule_grpc.secrets.owner import INSTALLATION, Owner, Scope
 from molecule_grpc.secrets.sealing import Sealer, Unreadable
 from molecule_grpc.secrets.store import rows
 from molecule_grpc.secrets.store.rows import SealedRow, SecretRow
@@ -151,6 +151,11 @@ class Secrets:
         """An owner's own secrets, by name, without values."""
         with database_errors():
             return await rows.of_owner(self._pool, owner)
+
+    async def shared_names(self, organization_id: UUID) -> frozenset[str]:
+        """Names of the secrets that all workspaces of an organisation inherit."""
+        own = await self.list_own(Owner(organization_id))
+        return frozenset(row.key for row in (*own, *await self.list_own(INSTALLATION)))
 
     async def values(self, workspace_id: UUID) -> dict[str, str]:
         """What a workspace is started with. All or nothing.

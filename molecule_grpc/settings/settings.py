@@ -34,6 +34,7 @@ from molecule_grpc.settings.process import ProcessSettings
 from molecule_grpc.settings.quotas import QuotaSettings
 from molecule_grpc.settings.retention import RetentionSettings
 from molecule_grpc.settings.secrets import SecretsSettings
+from molecule_grpc.settings.templates import TemplateSettings
 from molecule_grpc.settings.upload import UploadSettings
 from molecule_grpc.settings.values import SettingsError, describe_group, read_group
 from molecule_grpc.settings.workspace import WorkspaceSettings
@@ -84,6 +85,7 @@ class Settings:
     budgets: BudgetSettings = field(default_factory=BudgetSettings)
     quotas: QuotaSettings = field(default_factory=QuotaSettings)
     secrets: SecretsSettings = field(default_factory=SecretsSettings)
+    templates: TemplateSettings = field(default_factory=TemplateSettings)
     warnings: tuple[str, ...] = ()
 
     @classmethod

@@ -66,6 +66,10 @@ def new_workspace(request: pb.CreateWorkspaceRequest) -> NewWorkspace:
         ),
         secrets=dict(request.secrets),
         egress=_hosts(request),
+        template=request.template,
+        model=request.model,
+        workspace_dir=request.workspace_dir,
+        workspace_access=request.workspace_access or rules.NO_ACCESS,
     )
 
 
@@ -203,9 +207,10 @@ def created(done: Created) -> pb.CreateWorkspaceResponse:
         status=status(done.status),
         external=done.external,
         awareness_namespace=f"workspace:{done.id}",
-        workspace_access="none",
+        workspace_access=done.workspace_access,
         connection=connection(done.connection) if done.connection else None,
         initial_memories=done.initial_memories,
+        last_sample_error=done.reason,
     )
 
 

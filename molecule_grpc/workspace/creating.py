@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple, TypeAlias
 from uuid import UUID
 
-from molecule_grpc.auth.principal import Principal
+from molecule_grpc.auth.principal import Principal, Role
 from molecule_grpc.db.pool import Connection, Pool
 from molecule_grpc.egress import Egress
+from molecule_grpc.kernel.errors import Denied
 from molecule_grpc.quotas import Quota
 from molecule_grpc.workspace import drafts, rules
 from molecule_grpc.workspace.connecting.details import ConnectionDetails, connection_details
@@ -18,7 +20,7 @@ from molecule_grpc.workspace.scope import scope
 from molecule_grpc.workspace.status import Status
 from molecule_grpc.workspace.store import workspaces
 from molecule_grpc.workspace.store.rows import WorkspaceDraft
-from molecule_grpc.workspace.subscriptions import Subscriptions
+from molecule_grpc.workspace.subscriptions import Configuration, Subscriptions
 from molecule_grpc.workspace.tree import placement
 
 # Stores more with a new workspace, in its transaction: ids of its organisation and of itself.
@@ -37,6 +39,7 @@ class Created(NamedTuple):
     id: UUID
     status: Status
     external: bool
+    workspace_access: str = rules.NO_ACCESS
     reason: str = ""
     connection: ConnectionDetails | None = None
     initial_memories: int = 0
@@ -84,6 +87,7 @@ class Creation:
             also: what else to store in the transaction. An error undoes the workspace.
 
         Raises:
+            Denied: PERMISSION_DENIED: a directory of the host, and the caller is not the operator.
             NotFound: ORGANIZATION_NOT_FOUND.
             Invalid: a field breaks its rule; URL_NOT_ALLOWED or PARENT_INVALID.
             Conflict: TREE_TOO_DEEP.
@@ -91,13 +95,18 @@ class Creation:
             Exhausted: QUOTA_EXCEEDED: the organisation has as many workspaces as it may, or there
                 are too many secrets.
         """
+        if wanted.workspace_access != rules.NO_ACCESS and principal.role is not Role.OPERATOR:
+            raise Denied("only the operator may let a workspace into a directory of the host")
         home = placement.home(wanted.organization_id, scope(principal))
         starter = self._subscriptions.starter
+        wanted, configuration = await self._configured(wanted)
         draft = drafts.draft(wanted, home, self._default_tier, can_start=starter is not None)
         if draft.url:
             await self._egress.check(draft.url, localhost_by_name=True)
         async with self._pool.acquire() as conn, conn.transaction():
             connection = await self._insert(conn, draft, wanted, platform_url)
+            if configuration is not None:
+                await configuration.store(conn, draft.organization_id, draft.id)
             if also is not None:
                 await also(conn, draft.organization_id, draft.id)
             if starter is not None and draft.status is Status.PROVISIONING:
@@ -106,9 +115,33 @@ class Creation:
             starter.announce()
         self._tell_readers()
         stored = await self._subscriptions.created(draft.id, wanted.initial_memories)
-        external = draft.runtime == rules.EXTERNAL
-        reason = draft.last_sample_error or ""
-        return Created(draft.id, draft.status, external, reason, connection, stored)
+        return Created(
+            id=draft.id,
+            status=draft.status,
+            external=draft.runtime == rules.EXTERNAL,
+            workspace_access=draft.workspace_access,
+            reason=draft.last_sample_error or "",
+            connection=connection,
+            initial_memories=stored,
+        )
+
+    async def _configured(self, wanted: NewWorkspace) -> tuple[NewWorkspace, Configuration | None]:
+        """What is wanted, with what its template says besides; imports bring files of their own."""
+        configurer = self._subscriptions.configurer
+        if configurer is None or wanted.imported or drafts.is_external(wanted):
+            return wanted, None
+        configuration = await configurer.configure(
+            name=wanted.name,
+            role=wanted.role,
+            tier=wanted.tier,
+            runtime=wanted.runtime,
+            model=wanted.model,
+            template=wanted.template,
+        )
+        chosen = dataclasses.replace(
+            wanted, runtime=configuration.runtime, model=configuration.model
+        )
+        return chosen, configuration
 
     async def _insert(
         self, conn: Connection, draft: WorkspaceDraft, wanted: NewWorkspace, platform_url: str

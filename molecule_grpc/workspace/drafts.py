@@ -74,7 +74,7 @@ def draft(
     Raises:
         Invalid: a field breaks its rule.
     """
-    external = wanted.external or wanted.runtime == rules.EXTERNAL
+    external = is_external(wanted)
     url, mode = _reach(wanted, external=external)
     return WorkspaceDraft(
         id=new_id(),
@@ -97,6 +97,11 @@ def draft(
         workspace_access=wanted.workspace_access,
         egress=rules.check_egress(wanted.egress, external=external),
     )
+
+
+def is_external(wanted: NewWorkspace) -> bool:
+    """Whether the agent runs outside of the platform."""
+    return wanted.external or wanted.runtime == rules.EXTERNAL
 
 
 def newcomer(workspace_id: UUID, organization_id: UUID, default_tier: int) -> WorkspaceDraft:

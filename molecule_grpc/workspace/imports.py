@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from uuid import UUID
 
 from molecule_grpc.auth.principal import Principal
 from molecule_grpc.db.pool import Pool, database_errors
-from molecule_grpc.directory import Imported, ImportedNode
+from molecule_grpc.directory import Imported, ImportedNode, InitialMemory
 from molecule_grpc.kernel.errors import AlreadyExists
 from molecule_grpc.workspace.creating import Also, Creation
 from molecule_grpc.workspace.drafts import NewWorkspace
 from molecule_grpc.workspace.scope import scope
 from molecule_grpc.workspace.store import workspaces
 from molecule_grpc.workspace.store.rows import Place
+from molecule_grpc.workspace.subscriptions import Subscriptions
 from molecule_grpc.workspace.tree import placement
 
 
 class Imports:
     """Finds the workspaces of a template, and adds those that there are not."""
 
-    def __init__(self, pool: Pool, creation: Creation) -> None:
+    def __init__(self, pool: Pool, creation: Creation, subscriptions: Subscriptions) -> None:
         self._pool = pool
         self._creation = creation
+        self._subscriptions = subscriptions
 
     async def home(self, principal: Principal, wanted: UUID | None) -> UUID:
         """The organisation that a caller imports into.
@@ -72,6 +75,10 @@ class Imports:
             return found
         return Imported(created.id, created.status, created=True, reason=created.reason)
 
+    async def remember(self, workspace_id: UUID, memories: Sequence[InitialMemory]) -> None:
+        """Store what a new workspace shall know. A memory that is there is not stored twice."""
+        await self._subscriptions.created(workspace_id, memories)
+
 
 def _wanted(node: ImportedNode) -> NewWorkspace:
     return NewWorkspace(
@@ -89,6 +96,7 @@ def _wanted(node: ImportedNode) -> NewWorkspace:
         model=node.model,
         workspace_dir=node.workspace_dir,
         workspace_access=node.workspace_access,
+        egress=node.egress,
         secrets=node.secrets,
         imported=True,
     )

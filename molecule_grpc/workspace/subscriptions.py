@@ -23,6 +23,28 @@ OnRemoved: TypeAlias = Callable[[Sequence[UUID]], None]
 OnUses: TypeAlias = Callable[[UUID, UUID | None], Awaitable[list[QuotaUse]]]
 
 
+class Configuration(Protocol):
+    """What a new workspace is first started with."""
+
+    @property
+    def runtime(self) -> str: ...
+    @property
+    def model(self) -> str: ...
+    async def store(self, conn: Connection, organization_id: UUID, workspace_id: UUID) -> None:
+        """Keep its files, in the transaction that creates the workspace."""
+        ...
+
+
+class Configurer(Protocol):
+    """Configures new workspaces that are not external."""
+
+    async def configure(
+        self, *, name: str, role: str, tier: int, runtime: str, model: str, template: str
+    ) -> Configuration:
+        """The configuration of a workspace. Raises `Invalid`."""
+        ...
+
+
 class Starter(Protocol):
     """Starts new workspaces that are not external."""
 
@@ -46,6 +68,7 @@ class Subscriptions:
     def __init__(self) -> None:
         self._starter: Starter | None = None
         self._stores_secrets: StoresSecrets | None = None
+        self.configurer: Configurer | None = None
         self._on_heartbeats: list[OnHeartbeats] = []
         self._on_active_delegations: list[OnActiveDelegations] = []
         self._on_registered: list[OnRegistered] = []
@@ -69,6 +92,10 @@ class Subscriptions:
         """Keep the secrets of a new workspace, in the transaction that creates it."""
         if secrets and self._stores_secrets is not None:
             await self._stores_secrets(conn, organization_id, workspace_id, secrets)
+
+    def configures_by(self, configurer: Configurer) -> None:
+        """Name whoever configures new workspaces."""
+        self.configurer = configurer
 
     def starts_by(self, starter: Starter) -> None:
         """Name whoever starts new workspaces. Without one they fail for want of a backend."""

@@ -32,6 +32,7 @@ from molecule_grpc.workspace.status_moves import StatusMoves
 from molecule_grpc.workspace.store import supervised
 from molecule_grpc.workspace.store.supervised import ProvisionTimeouts
 from molecule_grpc.workspace.subscriptions import (
+    Configurer,
     InTransaction,
     OnActiveDelegations,
     OnCreated,
@@ -75,6 +76,7 @@ class WorkspaceSlice:
         verbs: moves of workspaces whose workloads are started and stopped.
         containers: what runs workloads, for senders of messages; bound late, by `use`.
         stores_secrets_by: names whoever keeps the secrets of new workspaces.
+        configures_by: names whoever configures new workspaces.
         on_heartbeats, on_registered, on_active_delegations, on_created, on_remove, on_purge,
             on_removed, on_uses: subscribe; see `Subscriptions`.
     """
@@ -93,6 +95,7 @@ class WorkspaceSlice:
     verbs: WorkspaceVerbs
     containers: LateContainers
     stores_secrets_by: Callable[[StoresSecrets], None]
+    configures_by: Callable[[Configurer], None]
     on_heartbeats: Callable[[OnHeartbeats], None]
     on_registered: Callable[[OnRegistered], None]
     on_active_delegations: Callable[[OnActiveDelegations], None]
@@ -137,7 +140,7 @@ async def open_workspace(core: Core) -> AsyncIterator[WorkspaceSlice]:
             ),
             service=service,
             directory=directory,
-            imports=Imports(core.pool, creation),
+            imports=Imports(core.pool, creation, subscriptions),
             heartbeat=heartbeats.beat,
             touch_present=heartbeats.touch_present,
             peers=directory.first_peers,
@@ -150,6 +153,7 @@ async def open_workspace(core: Core) -> AsyncIterator[WorkspaceSlice]:
             verbs=WorkspaceVerbs(core.pool, _timeouts(core.settings.workspace), tell_readers),
             containers=LateContainers(),
             stores_secrets_by=subscriptions.stores_secrets_by,
+            configures_by=subscriptions.configures_by,
             on_heartbeats=subscriptions.on_heartbeats,
             on_registered=subscriptions.on_registered,
             on_active_delegations=subscriptions.on_active_delegations,

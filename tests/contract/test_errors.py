@@ -16,6 +16,7 @@ from molecule_grpc.db import group_commit
 from molecule_grpc.kernel import errors
 from molecule_grpc.kernel.errors import MoleculeError
 from molecule_grpc.server.status import HTTP_BY_REASON, KINDS, render, render_bug
+from molecule_grpc.templates.reading import files as template_files
 from tools import errors_doc
 from tools.descriptors import Contract
 
@@ -128,7 +129,7 @@ def test_the_page_about_errors_is_current(commented: Contract) -> None:
 def _kinds() -> list[type[MoleculeError]]:
     return [
         member
-        for module in (errors, group_commit, quotas)
+        for module in (errors, group_commit, quotas, template_files)
         for _, member in inspect.getmembers(module, inspect.isclass)
         if issubclass(member, MoleculeError)
     ]

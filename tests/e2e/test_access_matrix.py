@@ -39,6 +39,7 @@ ON_SOMETHING = {
     "MoveMemoryNamespace", "DeleteMemoryNamespace", "GetMemoryStats", "SetAuthorQuarantine",
     "GetWorkspaceConsole",
     "SetBudget", "MoveAgent", "ExportBundle", "ImportBundle", "DecideApproval",
+    "ImportOrg",
 }  # fmt: skip
 # Where the handler, and not the policy alone, decides who may see what.
 BY_HANDLER = {

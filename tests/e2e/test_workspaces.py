@@ -37,6 +37,7 @@ async def test_external_without_url_is_told_how_to_connect(
         "awareness_namespace": f"workspace:{workspace}",
         "workspace_access": "none",
         "initial_memories": 0,
+        "last_sample_error": "",
     }
     assert len(connection.pop("auth_token")) == 43
     assert connection == {

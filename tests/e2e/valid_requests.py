@@ -13,6 +13,7 @@ from google.api import httpbody_pb2
 from google.protobuf import struct_pb2
 from google.protobuf.message import Message
 from moleculeai.admin.v1 import admin_service_pb2 as admin
+from moleculeai.admin.v1 import template_pb2
 from moleculeai.delegation.v1 import delegation_pb2, event_pb2
 from moleculeai.delegation.v1 import delegation_service_pb2 as delegation
 from moleculeai.memory.v1 import memory_pb2
@@ -68,6 +69,12 @@ def a_message(target: Agent, source_id: str = "") -> delegation.SendMessageReque
         body=httpbody_pb2.HttpBody(content_type="application/json", data=json.dumps(body).encode()),
         source_id=source_id,
     )
+
+
+def _org_template() -> struct_pb2.Struct:
+    template = struct_pb2.Struct()
+    template.update({"name": "one", "workspaces": [{"name": "imported", "external": True}]})
+    return template
 
 
 def _card() -> struct_pb2.Value:
@@ -706,6 +713,11 @@ _FACTORIES: dict[str, dict[str, Factory]] = {
         "PromoteImage": lambda f: admin.PromoteImageRequest(runtime="autogen"),
         "RollbackImage": _rollback_image,
         "RefreshImages": lambda f: admin.RefreshImagesRequest(runtime="autogen"),
+        "ListOrgTemplates": lambda f: template_pb2.ListOrgTemplatesRequest(),
+        "ListTemplates": lambda f: template_pb2.ListTemplatesRequest(),
+        "ImportOrg": lambda f: template_pb2.ImportOrgRequest(
+            organization_id=f.org.id, template=_org_template()
+        ),
     },
     "MemoryService": {
         "CommitMemory": lambda f: memory.CommitMemoryRequest(

@@ -10,12 +10,12 @@ from uuid import UUID
 import pytest
 
 from molecule_grpc.db.pool import Pool
+from molecule_grpc.directory import TemplateSchedule
 from molecule_grpc.kernel.errors import AlreadyExists, Exhausted, NotFound
 from molecule_grpc.kernel.ids import new_id
 from molecule_grpc.kernel.page_tokens import PageTokens
 from molecule_grpc.schedules import rules
 from molecule_grpc.schedules.outcomes import Outcomes
-from molecule_grpc.schedules.ports import TemplateSchedule
 from molecule_grpc.schedules.scheduler import Scheduler
 from molecule_grpc.schedules.schedules import Schedules
 from molecule_grpc.schedules.store import due, runs

@@ -39,6 +39,9 @@ def constraints(rules: Any | None) -> Schema:
         return _sizes(typed, minItems="min_items", maxItems="max_items") | unique
     if kind == "map":
         return _sizes(typed, minProperties="min_pairs", maxProperties="max_pairs")
+    if kind == "bytes" and typed.HasField("max_len"):
+        # Base64 makes four characters of three bytes.
+        return {"maxLength": -(-typed.max_len // 3) * 4}
     return _number(typed) if kind in NUMBERS else {}
 
 

@@ -160,6 +160,9 @@ def _zero(field: FieldDescriptor) -> Any:
         return {}
     if field.enum_type is not None and not field.is_repeated:
         return field.enum_type.values_by_number[0].name
+    if isinstance(field.default_value, bytes):
+        # In base64.
+        return ""
     return field.default_value
 
 

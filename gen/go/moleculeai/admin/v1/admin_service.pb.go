@@ -4378,7 +4378,7 @@ var File_moleculeai_admin_v1_admin_service_proto protoreflect.FileDescriptor
 
 const file_moleculeai_admin_v1_admin_service_proto_rawDesc = "" +
 	"\n" +
-	"'moleculeai/admin/v1/admin_service.proto\x12\x13moleculeai.admin.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fmoleculeai/admin/v1/image.proto\x1a)moleculeai/delegation/v1/delegation.proto\x1a$moleculeai/delegation/v1/event.proto\x1a\x1dmoleculeai/rest/v1/rest.proto\"\x12\n" +
+	"'moleculeai/admin/v1/admin_service.proto\x12\x13moleculeai.admin.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fmoleculeai/admin/v1/image.proto\x1a\"moleculeai/admin/v1/template.proto\x1a)moleculeai/delegation/v1/delegation.proto\x1a$moleculeai/delegation/v1/event.proto\x1a\x1dmoleculeai/rest/v1/rest.proto\"\x12\n" +
 	"\x10GetHealthRequest\"+\n" +
 	"\x11GetHealthResponse\x12\x16\n" +
 	"\x06status\x18\x01 \x01(\tR\x06status\"\x14\n" +
@@ -4706,7 +4706,7 @@ const file_moleculeai_admin_v1_admin_service_proto_rawDesc = "" +
 	"\x06pulled\x18\x01 \x03(\tR\x06pulled\x128\n" +
 	"\x06failed\x18\x02 \x03(\v2 .moleculeai.admin.v1.FailedImageR\x06failed\x12\x1c\n" +
 	"\trecreated\x18\x03 \x03(\tR\trecreated\x12'\n" +
-	"\x0frecreated_count\x18\x04 \x01(\x05R\x0erecreatedCount2\xee'\n" +
+	"\x0frecreated_count\x18\x04 \x01(\x05R\x0erecreatedCount2\x94+\n" +
 	"\fAdminService\x12k\n" +
 	"\tGetHealth\x12%.moleculeai.admin.v1.GetHealthRequest\x1a&.moleculeai.admin.v1.GetHealthResponse\"\x0f\x82\xd3\xe4\x93\x02\t\x12\a/health\x12y\n" +
 	"\vGetLiveness\x12'.moleculeai.admin.v1.GetLivenessRequest\x1a(.moleculeai.admin.v1.GetLivenessResponse\"\x17\x82\xd3\xe4\x93\x02\x11\x12\x0f/admin/liveness\x12\x8f\x01\n" +
@@ -4744,7 +4744,11 @@ const file_moleculeai_admin_v1_admin_service_proto_rawDesc = "" +
 	"UnpinImage\x12&.moleculeai.admin.v1.UnpinImageRequest\x1a'.moleculeai.admin.v1.UnpinImageResponse\"-\x82\xd3\xe4\x93\x02'*%/admin/workspace-images/{runtime}/pin\x12\x93\x01\n" +
 	"\fPromoteImage\x12(.moleculeai.admin.v1.PromoteImageRequest\x1a#.moleculeai.admin.v1.WorkspaceImage\"4\x82\xd3\xe4\x93\x02.:\x01*\")/admin/workspace-images/{runtime}/promote\x12\x96\x01\n" +
 	"\rRollbackImage\x12).moleculeai.admin.v1.RollbackImageRequest\x1a#.moleculeai.admin.v1.WorkspaceImage\"5\x82\xd3\xe4\x93\x02/:\x01*\"*/admin/workspace-images/{runtime}/rollback\x12\x8f\x01\n" +
-	"\rRefreshImages\x12).moleculeai.admin.v1.RefreshImagesRequest\x1a*.moleculeai.admin.v1.RefreshImagesResponse\"'\x82\xd3\xe4\x93\x02!\"\x1f/admin/workspace-images/refreshBIZGgithub.com/molecule-ai/molecule-grpc/gen/go/moleculeai/admin/v1;adminv1b\x06proto3"
+	"\rRefreshImages\x12).moleculeai.admin.v1.RefreshImagesRequest\x1a*.moleculeai.admin.v1.RefreshImagesResponse\"'\x82\xd3\xe4\x93\x02!\"\x1f/admin/workspace-images/refresh\x12\x96\x01\n" +
+	"\x10ListOrgTemplates\x12,.moleculeai.admin.v1.ListOrgTemplatesRequest\x1a-.moleculeai.admin.v1.ListOrgTemplatesResponse\"%\xc2\xda\x18\v\x12\ttemplates\x82\xd3\xe4\x93\x02\x10\x12\x0e/org/templates\x12\x89\x01\n" +
+	"\rListTemplates\x12).moleculeai.admin.v1.ListTemplatesRequest\x1a*.moleculeai.admin.v1.ListTemplatesResponse\"!\xc2\xda\x18\v\x12\ttemplates\x82\xd3\xe4\x93\x02\f\x12\n" +
+	"/templates\x12\x7f\n" +
+	"\tImportOrg\x12%.moleculeai.admin.v1.ImportOrgRequest\x1a&.moleculeai.admin.v1.ImportOrgResponse\"#\xc2\xda\x18\t\b\xc9\x01\"\x04\xc8\x01\xcf\x01\x82\xd3\xe4\x93\x02\x10:\x01*\"\v/org/importBIZGgithub.com/molecule-ai/molecule-grpc/gen/go/moleculeai/admin/v1;adminv1b\x06proto3"
 
 var (
 	file_moleculeai_admin_v1_admin_service_proto_rawDescOnce sync.Once
@@ -4839,6 +4843,12 @@ var file_moleculeai_admin_v1_admin_service_proto_goTypes = []any{
 	(*httpbody.HttpBody)(nil),                     // 76: google.api.HttpBody
 	(*WorkspaceImage)(nil),                        // 77: moleculeai.admin.v1.WorkspaceImage
 	(*FailedImage)(nil),                           // 78: moleculeai.admin.v1.FailedImage
+	(*ListOrgTemplatesRequest)(nil),               // 79: moleculeai.admin.v1.ListOrgTemplatesRequest
+	(*ListTemplatesRequest)(nil),                  // 80: moleculeai.admin.v1.ListTemplatesRequest
+	(*ImportOrgRequest)(nil),                      // 81: moleculeai.admin.v1.ImportOrgRequest
+	(*ListOrgTemplatesResponse)(nil),              // 82: moleculeai.admin.v1.ListOrgTemplatesResponse
+	(*ListTemplatesResponse)(nil),                 // 83: moleculeai.admin.v1.ListTemplatesResponse
+	(*ImportOrgResponse)(nil),                     // 84: moleculeai.admin.v1.ImportOrgResponse
 }
 var file_moleculeai_admin_v1_admin_service_proto_depIdxs = []int32{
 	69, // 0: moleculeai.admin.v1.GetLivenessResponse.subsystems:type_name -> moleculeai.admin.v1.GetLivenessResponse.SubsystemsEntry
@@ -4907,42 +4917,48 @@ var file_moleculeai_admin_v1_admin_service_proto_depIdxs = []int32{
 	64, // 63: moleculeai.admin.v1.AdminService.PromoteImage:input_type -> moleculeai.admin.v1.PromoteImageRequest
 	65, // 64: moleculeai.admin.v1.AdminService.RollbackImage:input_type -> moleculeai.admin.v1.RollbackImageRequest
 	66, // 65: moleculeai.admin.v1.AdminService.RefreshImages:input_type -> moleculeai.admin.v1.RefreshImagesRequest
-	1,  // 66: moleculeai.admin.v1.AdminService.GetHealth:output_type -> moleculeai.admin.v1.GetHealthResponse
-	3,  // 67: moleculeai.admin.v1.AdminService.GetLiveness:output_type -> moleculeai.admin.v1.GetLivenessResponse
-	4,  // 68: moleculeai.admin.v1.AdminService.CreateOrganization:output_type -> moleculeai.admin.v1.Organization
-	7,  // 69: moleculeai.admin.v1.AdminService.ListOrganizations:output_type -> moleculeai.admin.v1.ListOrganizationsResponse
-	10, // 70: moleculeai.admin.v1.AdminService.CreateOrgToken:output_type -> moleculeai.admin.v1.CreateOrgTokenResponse
-	12, // 71: moleculeai.admin.v1.AdminService.ListOrgTokens:output_type -> moleculeai.admin.v1.ListOrgTokensResponse
-	14, // 72: moleculeai.admin.v1.AdminService.RevokeOrgToken:output_type -> moleculeai.admin.v1.RevokeOrgTokenResponse
-	16, // 73: moleculeai.admin.v1.AdminService.IssueTestToken:output_type -> moleculeai.admin.v1.IssueTestTokenResponse
-	19, // 74: moleculeai.admin.v1.AdminService.ListDelegations:output_type -> moleculeai.admin.v1.ListDelegationsResponse
-	21, // 75: moleculeai.admin.v1.AdminService.RetryDelegation:output_type -> moleculeai.admin.v1.RetryDelegationResponse
-	24, // 76: moleculeai.admin.v1.AdminService.ListDeadLetters:output_type -> moleculeai.admin.v1.ListDeadLettersResponse
-	26, // 77: moleculeai.admin.v1.AdminService.ReplayDeadLetter:output_type -> moleculeai.admin.v1.ReplayDeadLetterResponse
-	28, // 78: moleculeai.admin.v1.AdminService.DropDeadLetter:output_type -> moleculeai.admin.v1.DropDeadLetterResponse
-	30, // 79: moleculeai.admin.v1.AdminService.DropStaleQueue:output_type -> moleculeai.admin.v1.DropStaleQueueResponse
-	37, // 80: moleculeai.admin.v1.AdminService.ListAuditLog:output_type -> moleculeai.admin.v1.ListAuditLogResponse
-	32, // 81: moleculeai.admin.v1.AdminService.ListEvents:output_type -> moleculeai.admin.v1.ListEventsResponse
-	34, // 82: moleculeai.admin.v1.AdminService.GetDelegationStats:output_type -> moleculeai.admin.v1.GetDelegationStatsResponse
-	76, // 83: moleculeai.admin.v1.AdminService.ExportMemories:output_type -> google.api.HttpBody
-	40, // 84: moleculeai.admin.v1.AdminService.ImportMemories:output_type -> moleculeai.admin.v1.ImportMemoriesResponse
-	41, // 85: moleculeai.admin.v1.AdminService.SetMemoryGrant:output_type -> moleculeai.admin.v1.MemoryGrant
-	44, // 86: moleculeai.admin.v1.AdminService.ListMemoryGrants:output_type -> moleculeai.admin.v1.ListMemoryGrantsResponse
-	46, // 87: moleculeai.admin.v1.AdminService.DeleteMemoryGrant:output_type -> moleculeai.admin.v1.DeleteMemoryGrantResponse
-	48, // 88: moleculeai.admin.v1.AdminService.MoveMemoryNamespace:output_type -> moleculeai.admin.v1.MoveMemoryNamespaceResponse
-	50, // 89: moleculeai.admin.v1.AdminService.DeleteMemoryNamespace:output_type -> moleculeai.admin.v1.DeleteMemoryNamespaceResponse
-	52, // 90: moleculeai.admin.v1.AdminService.GetMemoryStats:output_type -> moleculeai.admin.v1.GetMemoryStatsResponse
-	53, // 91: moleculeai.admin.v1.AdminService.SetAuthorQuarantine:output_type -> moleculeai.admin.v1.AuthorQuarantine
-	56, // 92: moleculeai.admin.v1.AdminService.ListAuthorQuarantines:output_type -> moleculeai.admin.v1.ListAuthorQuarantinesResponse
-	58, // 93: moleculeai.admin.v1.AdminService.DeleteAuthorQuarantine:output_type -> moleculeai.admin.v1.DeleteAuthorQuarantineResponse
-	60, // 94: moleculeai.admin.v1.AdminService.ListImages:output_type -> moleculeai.admin.v1.ListImagesResponse
-	77, // 95: moleculeai.admin.v1.AdminService.PinImage:output_type -> moleculeai.admin.v1.WorkspaceImage
-	63, // 96: moleculeai.admin.v1.AdminService.UnpinImage:output_type -> moleculeai.admin.v1.UnpinImageResponse
-	77, // 97: moleculeai.admin.v1.AdminService.PromoteImage:output_type -> moleculeai.admin.v1.WorkspaceImage
-	77, // 98: moleculeai.admin.v1.AdminService.RollbackImage:output_type -> moleculeai.admin.v1.WorkspaceImage
-	67, // 99: moleculeai.admin.v1.AdminService.RefreshImages:output_type -> moleculeai.admin.v1.RefreshImagesResponse
-	66, // [66:100] is the sub-list for method output_type
-	32, // [32:66] is the sub-list for method input_type
+	79, // 66: moleculeai.admin.v1.AdminService.ListOrgTemplates:input_type -> moleculeai.admin.v1.ListOrgTemplatesRequest
+	80, // 67: moleculeai.admin.v1.AdminService.ListTemplates:input_type -> moleculeai.admin.v1.ListTemplatesRequest
+	81, // 68: moleculeai.admin.v1.AdminService.ImportOrg:input_type -> moleculeai.admin.v1.ImportOrgRequest
+	1,  // 69: moleculeai.admin.v1.AdminService.GetHealth:output_type -> moleculeai.admin.v1.GetHealthResponse
+	3,  // 70: moleculeai.admin.v1.AdminService.GetLiveness:output_type -> moleculeai.admin.v1.GetLivenessResponse
+	4,  // 71: moleculeai.admin.v1.AdminService.CreateOrganization:output_type -> moleculeai.admin.v1.Organization
+	7,  // 72: moleculeai.admin.v1.AdminService.ListOrganizations:output_type -> moleculeai.admin.v1.ListOrganizationsResponse
+	10, // 73: moleculeai.admin.v1.AdminService.CreateOrgToken:output_type -> moleculeai.admin.v1.CreateOrgTokenResponse
+	12, // 74: moleculeai.admin.v1.AdminService.ListOrgTokens:output_type -> moleculeai.admin.v1.ListOrgTokensResponse
+	14, // 75: moleculeai.admin.v1.AdminService.RevokeOrgToken:output_type -> moleculeai.admin.v1.RevokeOrgTokenResponse
+	16, // 76: moleculeai.admin.v1.AdminService.IssueTestToken:output_type -> moleculeai.admin.v1.IssueTestTokenResponse
+	19, // 77: moleculeai.admin.v1.AdminService.ListDelegations:output_type -> moleculeai.admin.v1.ListDelegationsResponse
+	21, // 78: moleculeai.admin.v1.AdminService.RetryDelegation:output_type -> moleculeai.admin.v1.RetryDelegationResponse
+	24, // 79: moleculeai.admin.v1.AdminService.ListDeadLetters:output_type -> moleculeai.admin.v1.ListDeadLettersResponse
+	26, // 80: moleculeai.admin.v1.AdminService.ReplayDeadLetter:output_type -> moleculeai.admin.v1.ReplayDeadLetterResponse
+	28, // 81: moleculeai.admin.v1.AdminService.DropDeadLetter:output_type -> moleculeai.admin.v1.DropDeadLetterResponse
+	30, // 82: moleculeai.admin.v1.AdminService.DropStaleQueue:output_type -> moleculeai.admin.v1.DropStaleQueueResponse
+	37, // 83: moleculeai.admin.v1.AdminService.ListAuditLog:output_type -> moleculeai.admin.v1.ListAuditLogResponse
+	32, // 84: moleculeai.admin.v1.AdminService.ListEvents:output_type -> moleculeai.admin.v1.ListEventsResponse
+	34, // 85: moleculeai.admin.v1.AdminService.GetDelegationStats:output_type -> moleculeai.admin.v1.GetDelegationStatsResponse
+	76, // 86: moleculeai.admin.v1.AdminService.ExportMemories:output_type -> google.api.HttpBody
+	40, // 87: moleculeai.admin.v1.AdminService.ImportMemories:output_type -> moleculeai.admin.v1.ImportMemoriesResponse
+	41, // 88: moleculeai.admin.v1.AdminService.SetMemoryGrant:output_type -> moleculeai.admin.v1.MemoryGrant
+	44, // 89: moleculeai.admin.v1.AdminService.ListMemoryGrants:output_type -> moleculeai.admin.v1.ListMemoryGrantsResponse
+	46, // 90: moleculeai.admin.v1.AdminService.DeleteMemoryGrant:output_type -> moleculeai.admin.v1.DeleteMemoryGrantResponse
+	48, // 91: moleculeai.admin.v1.AdminService.MoveMemoryNamespace:output_type -> moleculeai.admin.v1.MoveMemoryNamespaceResponse
+	50, // 92: moleculeai.admin.v1.AdminService.DeleteMemoryNamespace:output_type -> moleculeai.admin.v1.DeleteMemoryNamespaceResponse
+	52, // 93: moleculeai.admin.v1.AdminService.GetMemoryStats:output_type -> moleculeai.admin.v1.GetMemoryStatsResponse
+	53, // 94: moleculeai.admin.v1.AdminService.SetAuthorQuarantine:output_type -> moleculeai.admin.v1.AuthorQuarantine
+	56, // 95: moleculeai.admin.v1.AdminService.ListAuthorQuarantines:output_type -> moleculeai.admin.v1.ListAuthorQuarantinesResponse
+	58, // 96: moleculeai.admin.v1.AdminService.DeleteAuthorQuarantine:output_type -> moleculeai.admin.v1.DeleteAuthorQuarantineResponse
+	60, // 97: moleculeai.admin.v1.AdminService.ListImages:output_type -> moleculeai.admin.v1.ListImagesResponse
+	77, // 98: moleculeai.admin.v1.AdminService.PinImage:output_type -> moleculeai.admin.v1.WorkspaceImage
+	63, // 99: moleculeai.admin.v1.AdminService.UnpinImage:output_type -> moleculeai.admin.v1.UnpinImageResponse
+	77, // 100: moleculeai.admin.v1.AdminService.PromoteImage:output_type -> moleculeai.admin.v1.WorkspaceImage
+	77, // 101: moleculeai.admin.v1.AdminService.RollbackImage:output_type -> moleculeai.admin.v1.WorkspaceImage
+	67, // 102: moleculeai.admin.v1.AdminService.RefreshImages:output_type -> moleculeai.admin.v1.RefreshImagesResponse
+	82, // 103: moleculeai.admin.v1.AdminService.ListOrgTemplates:output_type -> moleculeai.admin.v1.ListOrgTemplatesResponse
+	83, // 104: moleculeai.admin.v1.AdminService.ListTemplates:output_type -> moleculeai.admin.v1.ListTemplatesResponse
+	84, // 105: moleculeai.admin.v1.AdminService.ImportOrg:output_type -> moleculeai.admin.v1.ImportOrgResponse
+	69, // [69:106] is the sub-list for method output_type
+	32, // [32:69] is the sub-list for method input_type
 	32, // [32:32] is the sub-list for extension type_name
 	32, // [32:32] is the sub-list for extension extendee
 	0,  // [0:32] is the sub-list for field type_name
@@ -4954,6 +4970,7 @@ func file_moleculeai_admin_v1_admin_service_proto_init() {
 		return
 	}
 	file_moleculeai_admin_v1_image_proto_init()
+	file_moleculeai_admin_v1_template_proto_init()
 	file_moleculeai_admin_v1_admin_service_proto_msgTypes[17].OneofWrappers = []any{}
 	file_moleculeai_admin_v1_admin_service_proto_msgTypes[18].OneofWrappers = []any{}
 	file_moleculeai_admin_v1_admin_service_proto_msgTypes[29].OneofWrappers = []any{}

@@ -56,6 +56,9 @@ const (
 	AdminService_PromoteImage_FullMethodName           = "/moleculeai.admin.v1.AdminService/PromoteImage"
 	AdminService_RollbackImage_FullMethodName          = "/moleculeai.admin.v1.AdminService/RollbackImage"
 	AdminService_RefreshImages_FullMethodName          = "/moleculeai.admin.v1.AdminService/RefreshImages"
+	AdminService_ListOrgTemplates_FullMethodName       = "/moleculeai.admin.v1.AdminService/ListOrgTemplates"
+	AdminService_ListTemplates_FullMethodName          = "/moleculeai.admin.v1.AdminService/ListTemplates"
+	AdminService_ImportOrg_FullMethodName              = "/moleculeai.admin.v1.AdminService/ImportOrg"
 )
 
 // AdminServiceClient is the client API for AdminService service.
@@ -171,6 +174,20 @@ type AdminServiceClient interface {
 	// minutes at most; what is not pulled by then has failed. A repeat pulls and restarts what is still to
 	// be. Fails with RUNTIME_UNKNOWN, and with NO_BACKEND (503) where no backend has images.
 	RefreshImages(ctx context.Context, in *RefreshImagesRequest, opts ...grpc.CallOption) (*RefreshImagesResponse, error)
+	// ListOrgTemplates lists the templates of organisations on the server, up to 200. One that cannot be
+	// read is left out, with a line in the log.
+	ListOrgTemplates(ctx context.Context, in *ListOrgTemplatesRequest, opts ...grpc.CallOption) (*ListOrgTemplatesResponse, error)
+	// ListTemplates lists the templates of workspaces on the server, up to 200. One that cannot be read
+	// is left out, with a line in the log.
+	ListTemplates(ctx context.Context, in *ListTemplatesRequest, opts ...grpc.CallOption) (*ListTemplatesResponse, error)
+	// ImportOrg creates the workspaces of a template and begins to start them. A workspace that its
+	// parent has already, by name, is skipped, so that a repeat creates nothing, two imports at once
+	// create each workspace once, and an import that was interrupted is completed by another. Each
+	// workspace is created together with its secrets, files and schedules, or not at all. If some cannot be
+	// created the others are, and the status is 207. Fails with TEMPLATE_INVALID, with
+	// TEMPLATE_NOT_FOUND, and with ENV_MISSING (412) if a required variable has no value and `force`
+	// is not set; then nothing is created.
+	ImportOrg(ctx context.Context, in *ImportOrgRequest, opts ...grpc.CallOption) (*ImportOrgResponse, error)
 }
 
 type adminServiceClient struct {
@@ -533,6 +550,36 @@ func (c *adminServiceClient) RefreshImages(ctx context.Context, in *RefreshImage
 	return out, nil
 }
 
+func (c *adminServiceClient) ListOrgTemplates(ctx context.Context, in *ListOrgTemplatesRequest, opts ...grpc.CallOption) (*ListOrgTemplatesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListOrgTemplatesResponse)
+	err := c.cc.Invoke(ctx, AdminService_ListOrgTemplates_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) ListTemplates(ctx context.Context, in *ListTemplatesRequest, opts ...grpc.CallOption) (*ListTemplatesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListTemplatesResponse)
+	err := c.cc.Invoke(ctx, AdminService_ListTemplates_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) ImportOrg(ctx context.Context, in *ImportOrgRequest, opts ...grpc.CallOption) (*ImportOrgResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ImportOrgResponse)
+	err := c.cc.Invoke(ctx, AdminService_ImportOrg_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // AdminServiceServer is the server API for AdminService service.
 // All implementations must embed UnimplementedAdminServiceServer
 // for forward compatibility.
@@ -646,6 +693,20 @@ type AdminServiceServer interface {
 	// minutes at most; what is not pulled by then has failed. A repeat pulls and restarts what is still to
 	// be. Fails with RUNTIME_UNKNOWN, and with NO_BACKEND (503) where no backend has images.
 	RefreshImages(context.Context, *RefreshImagesRequest) (*RefreshImagesResponse, error)
+	// ListOrgTemplates lists the templates of organisations on the server, up to 200. One that cannot be
+	// read is left out, with a line in the log.
+	ListOrgTemplates(context.Context, *ListOrgTemplatesRequest) (*ListOrgTemplatesResponse, error)
+	// ListTemplates lists the templates of workspaces on the server, up to 200. One that cannot be read
+	// is left out, with a line in the log.
+	ListTemplates(context.Context, *ListTemplatesRequest) (*ListTemplatesResponse, error)
+	// ImportOrg creates the workspaces of a template and begins to start them. A workspace that its
+	// parent has already, by name, is skipped, so that a repeat creates nothing, two imports at once
+	// create each workspace once, and an import that was interrupted is completed by another. Each
+	// workspace is created together with its secrets, files and schedules, or not at all. If some cannot be
+	// created the others are, and the status is 207. Fails with TEMPLATE_INVALID, with
+	// TEMPLATE_NOT_FOUND, and with ENV_MISSING (412) if a required variable has no value and `force`
+	// is not set; then nothing is created.
+	ImportOrg(context.Context, *ImportOrgRequest) (*ImportOrgResponse, error)
 	mustEmbedUnimplementedAdminServiceServer()
 }
 
@@ -757,6 +818,15 @@ func (UnimplementedAdminServiceServer) RollbackImage(context.Context, *RollbackI
 }
 func (UnimplementedAdminServiceServer) RefreshImages(context.Context, *RefreshImagesRequest) (*RefreshImagesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RefreshImages not implemented")
+}
+func (UnimplementedAdminServiceServer) ListOrgTemplates(context.Context, *ListOrgTemplatesRequest) (*ListOrgTemplatesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListOrgTemplates not implemented")
+}
+func (UnimplementedAdminServiceServer) ListTemplates(context.Context, *ListTemplatesRequest) (*ListTemplatesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListTemplates not implemented")
+}
+func (UnimplementedAdminServiceServer) ImportOrg(context.Context, *ImportOrgRequest) (*ImportOrgResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ImportOrg not implemented")
 }
 func (UnimplementedAdminServiceServer) mustEmbedUnimplementedAdminServiceServer() {}
 func (UnimplementedAdminServiceServer) testEmbeddedByValue()                      {}
@@ -1373,6 +1443,60 @@ func _AdminService_RefreshImages_Handler(srv interface{}, ctx context.Context, d
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AdminService_ListOrgTemplates_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListOrgTemplatesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).ListOrgTemplates(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_ListOrgTemplates_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).ListOrgTemplates(ctx, req.(*ListOrgTemplatesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_ListTemplates_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListTemplatesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).ListTemplates(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_ListTemplates_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).ListTemplates(ctx, req.(*ListTemplatesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_ImportOrg_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ImportOrgRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).ImportOrg(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_ImportOrg_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).ImportOrg(ctx, req.(*ImportOrgRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // AdminService_ServiceDesc is the grpc.ServiceDesc for AdminService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -1507,6 +1631,18 @@ var AdminService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RefreshImages",
 			Handler:    _AdminService_RefreshImages_Handler,
+		},
+		{
+			MethodName: "ListOrgTemplates",
+			Handler:    _AdminService_ListOrgTemplates_Handler,
+		},
+		{
+			MethodName: "ListTemplates",
+			Handler:    _AdminService_ListTemplates_Handler,
+		},
+		{
+			MethodName: "ImportOrg",
+			Handler:    _AdminService_ImportOrg_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

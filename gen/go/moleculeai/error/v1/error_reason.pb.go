@@ -287,6 +287,14 @@ const (
 	ErrorReason_ERROR_REASON_APPROVAL_NOT_PENDING ErrorReason = 196
 	// A bundle would be larger than any client could read. Code: FAILED_PRECONDITION (413).
 	ErrorReason_ERROR_REASON_BUNDLE_TOO_LARGE ErrorReason = 235
+	// A template cannot be read: the message names the file, the line or the workspace. Code:
+	// INVALID_ARGUMENT (400).
+	ErrorReason_ERROR_REASON_TEMPLATE_INVALID ErrorReason = 240
+	// There is no such template, or it has no `org.yaml`. Code: NOT_FOUND (404).
+	ErrorReason_ERROR_REASON_TEMPLATE_NOT_FOUND ErrorReason = 241
+	// Variables that a template requires have no value. Code: FAILED_PRECONDITION (412). The REST body
+	// carries `missing_env`, `required_env`, `template` and `suggestion`.
+	ErrorReason_ERROR_REASON_ENV_MISSING ErrorReason = 242
 )
 
 // Enum value maps for ErrorReason.
@@ -402,6 +410,9 @@ var (
 		195: "ERROR_REASON_APPROVAL_NOT_FOUND",
 		196: "ERROR_REASON_APPROVAL_NOT_PENDING",
 		235: "ERROR_REASON_BUNDLE_TOO_LARGE",
+		240: "ERROR_REASON_TEMPLATE_INVALID",
+		241: "ERROR_REASON_TEMPLATE_NOT_FOUND",
+		242: "ERROR_REASON_ENV_MISSING",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":               0,
@@ -514,6 +525,9 @@ var (
 		"ERROR_REASON_APPROVAL_NOT_FOUND":        195,
 		"ERROR_REASON_APPROVAL_NOT_PENDING":      196,
 		"ERROR_REASON_BUNDLE_TOO_LARGE":          235,
+		"ERROR_REASON_TEMPLATE_INVALID":          240,
+		"ERROR_REASON_TEMPLATE_NOT_FOUND":        241,
+		"ERROR_REASON_ENV_MISSING":               242,
 	}
 )
 
@@ -548,7 +562,7 @@ var File_moleculeai_error_v1_error_reason_proto protoreflect.FileDescriptor
 
 const file_moleculeai_error_v1_error_reason_proto_rawDesc = "" +
 	"\n" +
-	"&moleculeai/error/v1/error_reason.proto\x12\x13moleculeai.error.v1*\x91\x1e\n" +
+	"&moleculeai/error/v1/error_reason.proto\x12\x13moleculeai.error.v1*\xfa\x1e\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12!\n" +
 	"\x1dERROR_REASON_INVALID_ARGUMENT\x10\x01\x12 \n" +
@@ -660,7 +674,10 @@ const file_moleculeai_error_v1_error_reason_proto_rawDesc = "" +
 	" ERROR_REASON_SCHEDULE_NAME_TAKEN\x10\xbf\x01\x12$\n" +
 	"\x1fERROR_REASON_APPROVAL_NOT_FOUND\x10\xc3\x01\x12&\n" +
 	"!ERROR_REASON_APPROVAL_NOT_PENDING\x10\xc4\x01\x12\"\n" +
-	"\x1dERROR_REASON_BUNDLE_TOO_LARGE\x10\xeb\x01BIZGgithub.com/molecule-ai/molecule-grpc/gen/go/moleculeai/error/v1;errorv1b\x06proto3"
+	"\x1dERROR_REASON_BUNDLE_TOO_LARGE\x10\xeb\x01\x12\"\n" +
+	"\x1dERROR_REASON_TEMPLATE_INVALID\x10\xf0\x01\x12$\n" +
+	"\x1fERROR_REASON_TEMPLATE_NOT_FOUND\x10\xf1\x01\x12\x1d\n" +
+	"\x18ERROR_REASON_ENV_MISSING\x10\xf2\x01BIZGgithub.com/molecule-ai/molecule-grpc/gen/go/moleculeai/error/v1;errorv1b\x06proto3"
 
 var (
 	file_moleculeai_error_v1_error_reason_proto_rawDescOnce sync.Once

@@ -2285,9 +2285,20 @@ type CreateWorkspaceRequest struct {
 	// `*.` stands for any labels, and not for none. Anything else, and anything but `open` for an external
 	// workspace, fails with INVALID_ARGUMENT. A backend that cannot hold the workspace to its list fails
 	// the start with the reason `egress_unenforced`.
-	Egress        *structpb.Value `protobuf:"bytes,30,opt,name=egress,proto3" json:"egress,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Egress *structpb.Value `protobuf:"bytes,30,opt,name=egress,proto3" json:"egress,omitempty"`
+	// Template of ListTemplates that the agent's configuration comes from; empty for the runtime's
+	// default one, or a minimal configuration. It also says the runtime and the model, where the request
+	// does not. Nothing comes of it for an external workspace.
+	Template string `protobuf:"bytes,15,opt,name=template,proto3" json:"template,omitempty"`
+	// Model of the agent, at most 100 bytes; empty for the template's, or the runtime's default.
+	Model string `protobuf:"bytes,16,opt,name=model,proto3" json:"model,omitempty"`
+	// Absolute path of a directory of the host, mounted at `/workspace` as `workspace_access` says; for
+	// the operator only. Empty for a volume of the workspace's own.
+	WorkspaceDir string `protobuf:"bytes,17,opt,name=workspace_dir,json=workspaceDir,proto3" json:"workspace_dir,omitempty"`
+	// How `workspace_dir` is mounted: `none`, `read_only` or `read_write`; empty means `none`.
+	WorkspaceAccess string `protobuf:"bytes,18,opt,name=workspace_access,json=workspaceAccess,proto3" json:"workspace_access,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *CreateWorkspaceRequest) Reset() {
@@ -2432,6 +2443,34 @@ func (x *CreateWorkspaceRequest) GetEgress() *structpb.Value {
 	return nil
 }
 
+func (x *CreateWorkspaceRequest) GetTemplate() string {
+	if x != nil {
+		return x.Template
+	}
+	return ""
+}
+
+func (x *CreateWorkspaceRequest) GetModel() string {
+	if x != nil {
+		return x.Model
+	}
+	return ""
+}
+
+func (x *CreateWorkspaceRequest) GetWorkspaceDir() string {
+	if x != nil {
+		return x.WorkspaceDir
+	}
+	return ""
+}
+
+func (x *CreateWorkspaceRequest) GetWorkspaceAccess() string {
+	if x != nil {
+		return x.WorkspaceAccess
+	}
+	return ""
+}
+
 // Response of CreateWorkspace.
 type CreateWorkspaceResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2449,6 +2488,8 @@ type CreateWorkspaceResponse struct {
 	Connection *ConnectionInfo `protobuf:"bytes,6,opt,name=connection,proto3" json:"connection,omitempty"`
 	// How many of `initial_memories` are stored. One that cannot be stored undoes nothing.
 	InitialMemories int32 `protobuf:"varint,7,opt,name=initial_memories,json=initialMemories,proto3" json:"initial_memories,omitempty"`
+	// Why the workspace is `failed`; empty for any other status.
+	LastSampleError string `protobuf:"bytes,8,opt,name=last_sample_error,json=lastSampleError,proto3" json:"last_sample_error,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -2530,6 +2571,13 @@ func (x *CreateWorkspaceResponse) GetInitialMemories() int32 {
 		return x.InitialMemories
 	}
 	return 0
+}
+
+func (x *CreateWorkspaceResponse) GetLastSampleError() string {
+	if x != nil {
+		return x.LastSampleError
+	}
+	return ""
 }
 
 // Request of ListWorkspaces.
@@ -5841,7 +5889,7 @@ const file_moleculeai_workspace_v1_workspace_service_proto_rawDesc = "" +
 	"\x06quotas\x18\x03 \x03(\v2\x1e.moleculeai.workspace.v1.QuotaR\x06quotas\"?\n" +
 	"\rInitialMemory\x12\x18\n" +
 	"\acontent\x18\x01 \x01(\tR\acontent\x12\x14\n" +
-	"\x05scope\x18\x02 \x01(\tR\x05scope\"\x8a\b\n" +
+	"\x05scope\x18\x02 \x01(\tR\x05scope\"\xcf\t\n" +
 	"\x16CreateWorkspaceRequest\x12\x1f\n" +
 	"\x04name\x18\x01 \x01(\tB\v\xbaH\b\xc8\x01\x01r\x03(\xff\x01R\x04name\x12\x1c\n" +
 	"\x04role\x18\x02 \x01(\tB\b\xbaH\x05r\x03(\xe8\aR\x04role\x12\x1d\n" +
@@ -5860,14 +5908,19 @@ const file_moleculeai_workspace_v1_workspace_service_proto_rawDesc = "" +
 	"\x10initial_memories\x18\r \x03(\v2&.moleculeai.workspace.v1.InitialMemoryB\b\xbaH\x05\x92\x01\x02\x10dR\x0finitialMemories\x12E\n" +
 	"\x18hibernation_idle_minutes\x18\x14 \x01(\x05B\v\xbaH\b\x1a\x06\x18\xa0\x8a (\x00R\x16hibernationIdleMinutes\x12a\n" +
 	"\asecrets\x18\x0e \x03(\v2<.moleculeai.workspace.v1.CreateWorkspaceRequest.SecretsEntryB\t\xbaH\x06\x9a\x01\x03\x10\xc8\x01R\asecrets\x12.\n" +
-	"\x06egress\x18\x1e \x01(\v2\x16.google.protobuf.ValueR\x06egress\x1a$\n" +
+	"\x06egress\x18\x1e \x01(\v2\x16.google.protobuf.ValueR\x06egress\x12$\n" +
+	"\btemplate\x18\x0f \x01(\tB\b\xbaH\x05r\x03(\x80\x04R\btemplate\x12\x1d\n" +
+	"\x05model\x18\x10 \x01(\tB\a\xbaH\x04r\x02(dR\x05model\x12-\n" +
+	"\rworkspace_dir\x18\x11 \x01(\tB\b\xbaH\x05r\x03(\x80 R\fworkspaceDir\x12O\n" +
+	"\x10workspace_access\x18\x12 \x01(\tB$\xbaH!r\x1fR\x00R\x04noneR\tread_onlyR\n" +
+	"read_writeR\x0fworkspaceAccess\x1a$\n" +
 	"\x06Canvas\x12\f\n" +
 	"\x01x\x18\x01 \x01(\x01R\x01x\x12\f\n" +
 	"\x01y\x18\x02 \x01(\x01R\x01y\x1a:\n" +
 	"\fSecretsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\x0f\n" +
-	"\r_budget_limit\"\xd8\x02\n" +
+	"\r_budget_limit\"\x84\x03\n" +
 	"\x17CreateWorkspaceResponse\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12A\n" +
 	"\x06status\x18\x02 \x01(\x0e2).moleculeai.workspace.v1.Workspace.StatusR\x06status\x12\x1a\n" +
@@ -5877,7 +5930,8 @@ const file_moleculeai_workspace_v1_workspace_service_proto_rawDesc = "" +
 	"\n" +
 	"connection\x18\x06 \x01(\v2'.moleculeai.workspace.v1.ConnectionInfoR\n" +
 	"connection\x12)\n" +
-	"\x10initial_memories\x18\a \x01(\x05R\x0finitialMemories\"\x85\x01\n" +
+	"\x10initial_memories\x18\a \x01(\x05R\x0finitialMemories\x12*\n" +
+	"\x11last_sample_error\x18\b \x01(\tR\x0flastSampleError\"\x85\x01\n" +
 	"\x15ListWorkspacesRequest\x12 \n" +
 	"\x05limit\x18\x01 \x01(\x05B\n" +
 	"\xbaH\a\x1a\x05\x18\x90N(\x00R\x05limit\x12!\n" +

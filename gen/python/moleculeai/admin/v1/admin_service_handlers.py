@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from google.api import httpbody_pb2
     from moleculeai.admin.v1 import admin_service_pb2
     from moleculeai.admin.v1 import image_pb2
+    from moleculeai.admin.v1 import template_pb2
 
     from molecule_grpc.server.call import Call
 
@@ -351,5 +352,40 @@ class AdminServiceHandlers(Protocol):
         `recreate`, workspaces that are online or degraded and run another image are restarted. Takes five
         minutes at most; what is not pulled by then has failed. A repeat pulls and restarts what is still to
         be. Fails with RUNTIME_UNKNOWN, and with NO_BACKEND (503) where no backend has images.
+        """
+        ...
+
+    async def ListOrgTemplates(
+        self,
+        request: template_pb2.ListOrgTemplatesRequest,
+        call: Call,
+    ) -> template_pb2.ListOrgTemplatesResponse:
+        """ListOrgTemplates lists the templates of organisations on the server, up to 200. One that cannot be
+        read is left out, with a line in the log.
+        """
+        ...
+
+    async def ListTemplates(
+        self,
+        request: template_pb2.ListTemplatesRequest,
+        call: Call,
+    ) -> template_pb2.ListTemplatesResponse:
+        """ListTemplates lists the templates of workspaces on the server, up to 200. One that cannot be read
+        is left out, with a line in the log.
+        """
+        ...
+
+    async def ImportOrg(
+        self,
+        request: template_pb2.ImportOrgRequest,
+        call: Call,
+    ) -> template_pb2.ImportOrgResponse:
+        """ImportOrg creates the workspaces of a template and begins to start them. A workspace that its
+        parent has already, by name, is skipped, so that a repeat creates nothing, two imports at once
+        create each workspace once, and an import that was interrupted is completed by another. Each
+        workspace is created together with its secrets, files and schedules, or not at all. If some cannot be
+        created the others are, and the status is 207. Fails with TEMPLATE_INVALID, with
+        TEMPLATE_NOT_FOUND, and with ENV_MISSING (412) if a required variable has no value and `force`
+        is not set; then nothing is created.
         """
         ...

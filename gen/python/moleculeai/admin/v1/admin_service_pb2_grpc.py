@@ -6,6 +6,7 @@ import warnings
 from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 from moleculeai.admin.v1 import admin_service_pb2 as moleculeai_dot_admin_dot_v1_dot_admin__service__pb2
 from moleculeai.admin.v1 import image_pb2 as moleculeai_dot_admin_dot_v1_dot_image__pb2
+from moleculeai.admin.v1 import template_pb2 as moleculeai_dot_admin_dot_v1_dot_template__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -207,6 +208,21 @@ class AdminServiceStub:
                 '/moleculeai.admin.v1.AdminService/RefreshImages',
                 request_serializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.RefreshImagesRequest.SerializeToString,
                 response_deserializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.RefreshImagesResponse.FromString,
+                _registered_method=True)
+        self.ListOrgTemplates = channel.unary_unary(
+                '/moleculeai.admin.v1.AdminService/ListOrgTemplates',
+                request_serializer=moleculeai_dot_admin_dot_v1_dot_template__pb2.ListOrgTemplatesRequest.SerializeToString,
+                response_deserializer=moleculeai_dot_admin_dot_v1_dot_template__pb2.ListOrgTemplatesResponse.FromString,
+                _registered_method=True)
+        self.ListTemplates = channel.unary_unary(
+                '/moleculeai.admin.v1.AdminService/ListTemplates',
+                request_serializer=moleculeai_dot_admin_dot_v1_dot_template__pb2.ListTemplatesRequest.SerializeToString,
+                response_deserializer=moleculeai_dot_admin_dot_v1_dot_template__pb2.ListTemplatesResponse.FromString,
+                _registered_method=True)
+        self.ImportOrg = channel.unary_unary(
+                '/moleculeai.admin.v1.AdminService/ImportOrg',
+                request_serializer=moleculeai_dot_admin_dot_v1_dot_template__pb2.ImportOrgRequest.SerializeToString,
+                response_deserializer=moleculeai_dot_admin_dot_v1_dot_template__pb2.ImportOrgResponse.FromString,
                 _registered_method=True)
 
 
@@ -491,6 +507,35 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListOrgTemplates(self, request, context):
+        """ListOrgTemplates lists the templates of organisations on the server, up to 200. One that cannot be
+        read is left out, with a line in the log.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListTemplates(self, request, context):
+        """ListTemplates lists the templates of workspaces on the server, up to 200. One that cannot be read
+        is left out, with a line in the log.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ImportOrg(self, request, context):
+        """ImportOrg creates the workspaces of a template and begins to start them. A workspace that its
+        parent has already, by name, is skipped, so that a repeat creates nothing, two imports at once
+        create each workspace once, and an import that was interrupted is completed by another. Each
+        workspace is created together with its secrets, files and schedules, or not at all. If some cannot be
+        created the others are, and the status is 207. Fails with TEMPLATE_INVALID, with
+        TEMPLATE_NOT_FOUND, and with ENV_MISSING (412) if a required variable has no value and `force`
+        is not set; then nothing is created.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -663,6 +708,21 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.RefreshImages,
                     request_deserializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.RefreshImagesRequest.FromString,
                     response_serializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.RefreshImagesResponse.SerializeToString,
+            ),
+            'ListOrgTemplates': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListOrgTemplates,
+                    request_deserializer=moleculeai_dot_admin_dot_v1_dot_template__pb2.ListOrgTemplatesRequest.FromString,
+                    response_serializer=moleculeai_dot_admin_dot_v1_dot_template__pb2.ListOrgTemplatesResponse.SerializeToString,
+            ),
+            'ListTemplates': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListTemplates,
+                    request_deserializer=moleculeai_dot_admin_dot_v1_dot_template__pb2.ListTemplatesRequest.FromString,
+                    response_serializer=moleculeai_dot_admin_dot_v1_dot_template__pb2.ListTemplatesResponse.SerializeToString,
+            ),
+            'ImportOrg': grpc.unary_unary_rpc_method_handler(
+                    servicer.ImportOrg,
+                    request_deserializer=moleculeai_dot_admin_dot_v1_dot_template__pb2.ImportOrgRequest.FromString,
+                    response_serializer=moleculeai_dot_admin_dot_v1_dot_template__pb2.ImportOrgResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -1585,6 +1645,87 @@ class AdminService:
             '/moleculeai.admin.v1.AdminService/RefreshImages',
             moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.RefreshImagesRequest.SerializeToString,
             moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.RefreshImagesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListOrgTemplates(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/moleculeai.admin.v1.AdminService/ListOrgTemplates',
+            moleculeai_dot_admin_dot_v1_dot_template__pb2.ListOrgTemplatesRequest.SerializeToString,
+            moleculeai_dot_admin_dot_v1_dot_template__pb2.ListOrgTemplatesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListTemplates(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/moleculeai.admin.v1.AdminService/ListTemplates',
+            moleculeai_dot_admin_dot_v1_dot_template__pb2.ListTemplatesRequest.SerializeToString,
+            moleculeai_dot_admin_dot_v1_dot_template__pb2.ListTemplatesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ImportOrg(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/moleculeai.admin.v1.AdminService/ImportOrg',
+            moleculeai_dot_admin_dot_v1_dot_template__pb2.ImportOrgRequest.SerializeToString,
+            moleculeai_dot_admin_dot_v1_dot_template__pb2.ImportOrgResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -8,6 +8,7 @@ from google.api import httpbody_pb2 as _httpbody_pb2
 from grpc import aio as _aio
 from moleculeai.admin.v1 import admin_service_pb2 as _admin_service_pb2
 from moleculeai.admin.v1 import image_pb2 as _image_pb2
+from moleculeai.admin.v1 import template_pb2 as _template_pb2
 import abc as _abc_1
 import grpc as _grpc
 import sys
@@ -168,6 +169,23 @@ class AdminServiceStub:
     minutes at most; what is not pulled by then has failed. A repeat pulls and restarts what is still to
     be. Fails with RUNTIME_UNKNOWN, and with NO_BACKEND (503) where no backend has images.
     """
+    ListOrgTemplates: _grpc.UnaryUnaryMultiCallable[_template_pb2.ListOrgTemplatesRequest, _template_pb2.ListOrgTemplatesResponse]
+    """ListOrgTemplates lists the templates of organisations on the server, up to 200. One that cannot be
+    read is left out, with a line in the log.
+    """
+    ListTemplates: _grpc.UnaryUnaryMultiCallable[_template_pb2.ListTemplatesRequest, _template_pb2.ListTemplatesResponse]
+    """ListTemplates lists the templates of workspaces on the server, up to 200. One that cannot be read
+    is left out, with a line in the log.
+    """
+    ImportOrg: _grpc.UnaryUnaryMultiCallable[_template_pb2.ImportOrgRequest, _template_pb2.ImportOrgResponse]
+    """ImportOrg creates the workspaces of a template and begins to start them. A workspace that its
+    parent has already, by name, is skipped, so that a repeat creates nothing, two imports at once
+    create each workspace once, and an import that was interrupted is completed by another. Each
+    workspace is created together with its secrets, files and schedules, or not at all. If some cannot be
+    created the others are, and the status is 207. Fails with TEMPLATE_INVALID, with
+    TEMPLATE_NOT_FOUND, and with ENV_MISSING (412) if a required variable has no value and `force`
+    is not set; then nothing is created.
+    """
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
@@ -306,6 +324,23 @@ class AdminServiceAsyncStub(AdminServiceStub):
     `recreate`, workspaces that are online or degraded and run another image are restarted. Takes five
     minutes at most; what is not pulled by then has failed. A repeat pulls and restarts what is still to
     be. Fails with RUNTIME_UNKNOWN, and with NO_BACKEND (503) where no backend has images.
+    """
+    ListOrgTemplates: _aio.UnaryUnaryMultiCallable[_template_pb2.ListOrgTemplatesRequest, _template_pb2.ListOrgTemplatesResponse]  # type: ignore[assignment]
+    """ListOrgTemplates lists the templates of organisations on the server, up to 200. One that cannot be
+    read is left out, with a line in the log.
+    """
+    ListTemplates: _aio.UnaryUnaryMultiCallable[_template_pb2.ListTemplatesRequest, _template_pb2.ListTemplatesResponse]  # type: ignore[assignment]
+    """ListTemplates lists the templates of workspaces on the server, up to 200. One that cannot be read
+    is left out, with a line in the log.
+    """
+    ImportOrg: _aio.UnaryUnaryMultiCallable[_template_pb2.ImportOrgRequest, _template_pb2.ImportOrgResponse]  # type: ignore[assignment]
+    """ImportOrg creates the workspaces of a template and begins to start them. A workspace that its
+    parent has already, by name, is skipped, so that a repeat creates nothing, two imports at once
+    create each workspace once, and an import that was interrupted is completed by another. Each
+    workspace is created together with its secrets, files and schedules, or not at all. If some cannot be
+    created the others are, and the status is 207. Fails with TEMPLATE_INVALID, with
+    TEMPLATE_NOT_FOUND, and with ENV_MISSING (412) if a required variable has no value and `force`
+    is not set; then nothing is created.
     """
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -646,6 +681,41 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         `recreate`, workspaces that are online or degraded and run another image are restarted. Takes five
         minutes at most; what is not pulled by then has failed. A repeat pulls and restarts what is still to
         be. Fails with RUNTIME_UNKNOWN, and with NO_BACKEND (503) where no backend has images.
+        """
+
+    @_abc_1.abstractmethod
+    def ListOrgTemplates(
+        self,
+        request: _template_pb2.ListOrgTemplatesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_template_pb2.ListOrgTemplatesResponse, _abc.Awaitable[_template_pb2.ListOrgTemplatesResponse]]:
+        """ListOrgTemplates lists the templates of organisations on the server, up to 200. One that cannot be
+        read is left out, with a line in the log.
+        """
+
+    @_abc_1.abstractmethod
+    def ListTemplates(
+        self,
+        request: _template_pb2.ListTemplatesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_template_pb2.ListTemplatesResponse, _abc.Awaitable[_template_pb2.ListTemplatesResponse]]:
+        """ListTemplates lists the templates of workspaces on the server, up to 200. One that cannot be read
+        is left out, with a line in the log.
+        """
+
+    @_abc_1.abstractmethod
+    def ImportOrg(
+        self,
+        request: _template_pb2.ImportOrgRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_template_pb2.ImportOrgResponse, _abc.Awaitable[_template_pb2.ImportOrgResponse]]:
+        """ImportOrg creates the workspaces of a template and begins to start them. A workspace that its
+        parent has already, by name, is skipped, so that a repeat creates nothing, two imports at once
+        create each workspace once, and an import that was interrupted is completed by another. Each
+        workspace is created together with its secrets, files and schedules, or not at all. If some cannot be
+        created the others are, and the status is 207. Fails with TEMPLATE_INVALID, with
+        TEMPLATE_NOT_FOUND, and with ENV_MISSING (412) if a required variable has no value and `force`
+        is not set; then nothing is created.
         """
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -317,6 +317,16 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_BUNDLE_TOO_LARGE: _ErrorReason.ValueType  # 235
     """A bundle would be larger than any client could read. Code: FAILED_PRECONDITION (413)."""
+    ERROR_REASON_TEMPLATE_INVALID: _ErrorReason.ValueType  # 240
+    """A template cannot be read: the message names the file, the line or the workspace. Code:
+    INVALID_ARGUMENT (400).
+    """
+    ERROR_REASON_TEMPLATE_NOT_FOUND: _ErrorReason.ValueType  # 241
+    """There is no such template, or it has no `org.yaml`. Code: NOT_FOUND (404)."""
+    ERROR_REASON_ENV_MISSING: _ErrorReason.ValueType  # 242
+    """Variables that a template requires have no value. Code: FAILED_PRECONDITION (412). The REST body
+    carries `missing_env`, `required_env`, `template` and `suggestion`.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason is the stable name of an error. It travels in `google.rpc.ErrorInfo.reason`
@@ -618,4 +628,14 @@ ERROR_REASON_APPROVAL_NOT_PENDING: ErrorReason.ValueType  # 196
 """
 ERROR_REASON_BUNDLE_TOO_LARGE: ErrorReason.ValueType  # 235
 """A bundle would be larger than any client could read. Code: FAILED_PRECONDITION (413)."""
+ERROR_REASON_TEMPLATE_INVALID: ErrorReason.ValueType  # 240
+"""A template cannot be read: the message names the file, the line or the workspace. Code:
+INVALID_ARGUMENT (400).
+"""
+ERROR_REASON_TEMPLATE_NOT_FOUND: ErrorReason.ValueType  # 241
+"""There is no such template, or it has no `org.yaml`. Code: NOT_FOUND (404)."""
+ERROR_REASON_ENV_MISSING: ErrorReason.ValueType  # 242
+"""Variables that a template requires have no value. Code: FAILED_PRECONDITION (412). The REST body
+carries `missing_env`, `required_env`, `template` and `suggestion`.
+"""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -1189,6 +1189,10 @@ class CreateWorkspaceRequest(_message.Message):
     HIBERNATION_IDLE_MINUTES_FIELD_NUMBER: _builtins.int
     SECRETS_FIELD_NUMBER: _builtins.int
     EGRESS_FIELD_NUMBER: _builtins.int
+    TEMPLATE_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    WORKSPACE_DIR_FIELD_NUMBER: _builtins.int
+    WORKSPACE_ACCESS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Display name, 1 to 255 bytes, without line breaks or the characters {}[]|>*&!."""
     role: _builtins.str
@@ -1217,6 +1221,19 @@ class CreateWorkspaceRequest(_message.Message):
     """Minutes without a task or message after which the workspace hibernates; 0 for never. Nothing
     comes of it for an external workspace.
     """
+    template: _builtins.str
+    """Template of ListTemplates that the agent's configuration comes from; empty for the runtime's
+    default one, or a minimal configuration. It also says the runtime and the model, where the request
+    does not. Nothing comes of it for an external workspace.
+    """
+    model: _builtins.str
+    """Model of the agent, at most 100 bytes; empty for the template's, or the runtime's default."""
+    workspace_dir: _builtins.str
+    """Absolute path of a directory of the host, mounted at `/workspace` as `workspace_access` says; for
+    the operator only. Empty for a volume of the workspace's own.
+    """
+    workspace_access: _builtins.str
+    """How `workspace_dir` is mounted: `none`, `read_only` or `read_write`; empty means `none`."""
     @_builtins.property
     def canvas(self) -> Global___CreateWorkspaceRequest.Canvas:
         """Position on the canvas."""
@@ -1257,10 +1274,14 @@ class CreateWorkspaceRequest(_message.Message):
         hibernation_idle_minutes: _builtins.int = ...,
         secrets: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         egress: _struct_pb2.Value | None = ...,
+        template: _builtins.str = ...,
+        model: _builtins.str = ...,
+        workspace_dir: _builtins.str = ...,
+        workspace_access: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_budget_limit", b"_budget_limit", "budget_limit", b"budget_limit", "canvas", b"canvas", "egress", b"egress"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_budget_limit", b"_budget_limit", "budget_limit", b"budget_limit", "canvas", b"canvas", "delivery_mode", b"delivery_mode", "egress", b"egress", "external", b"external", "hibernation_idle_minutes", b"hibernation_idle_minutes", "initial_memories", b"initial_memories", "max_concurrent_tasks", b"max_concurrent_tasks", "name", b"name", "organization_id", b"organization_id", "parent_id", b"parent_id", "role", b"role", "runtime", b"runtime", "secrets", b"secrets", "tier", b"tier", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_budget_limit", b"_budget_limit", "budget_limit", b"budget_limit", "canvas", b"canvas", "delivery_mode", b"delivery_mode", "egress", b"egress", "external", b"external", "hibernation_idle_minutes", b"hibernation_idle_minutes", "initial_memories", b"initial_memories", "max_concurrent_tasks", b"max_concurrent_tasks", "model", b"model", "name", b"name", "organization_id", b"organization_id", "parent_id", b"parent_id", "role", b"role", "runtime", b"runtime", "secrets", b"secrets", "template", b"template", "tier", b"tier", "url", b"url", "workspace_access", b"workspace_access", "workspace_dir", b"workspace_dir"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__budget_limit: _TypeAlias = _typing.Literal["budget_limit"]  # noqa: Y015
     _WhichOneofArgType__budget_limit: _TypeAlias = _typing.Literal["_budget_limit", b"_budget_limit"]  # noqa: Y015
@@ -1281,6 +1302,7 @@ class CreateWorkspaceResponse(_message.Message):
     WORKSPACE_ACCESS_FIELD_NUMBER: _builtins.int
     CONNECTION_FIELD_NUMBER: _builtins.int
     INITIAL_MEMORIES_FIELD_NUMBER: _builtins.int
+    LAST_SAMPLE_ERROR_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUID of the new workspace."""
     status: _workspace_pb2.Workspace.Status.ValueType
@@ -1293,6 +1315,8 @@ class CreateWorkspaceResponse(_message.Message):
     """Access to a host directory: none, read_only or read_write."""
     initial_memories: _builtins.int
     """How many of `initial_memories` are stored. One that cannot be stored undoes nothing."""
+    last_sample_error: _builtins.str
+    """Why the workspace is `failed`; empty for any other status."""
     @_builtins.property
     def connection(self) -> _workspace_pb2.ConnectionInfo:
         """Settings for connecting an external agent; set if `url` was empty."""
@@ -1307,10 +1331,11 @@ class CreateWorkspaceResponse(_message.Message):
         workspace_access: _builtins.str = ...,
         connection: _workspace_pb2.ConnectionInfo | None = ...,
         initial_memories: _builtins.int = ...,
+        last_sample_error: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["connection", b"connection"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["awareness_namespace", b"awareness_namespace", "connection", b"connection", "external", b"external", "id", b"id", "initial_memories", b"initial_memories", "status", b"status", "workspace_access", b"workspace_access"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["awareness_namespace", b"awareness_namespace", "connection", b"connection", "external", b"external", "id", b"id", "initial_memories", b"initial_memories", "last_sample_error", b"last_sample_error", "status", b"status", "workspace_access", b"workspace_access"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

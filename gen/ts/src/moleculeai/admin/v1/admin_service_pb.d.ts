@@ -11,6 +11,7 @@ import type { Delegation_Status, FailureReason } from "../../delegation/v1/deleg
 import type { Event } from "../../delegation/v1/event_pb.js";
 import type { HttpBody, HttpBodySchema } from "../../../google/api/httpbody_pb.js";
 import type { FailedImage, WorkspaceImage, WorkspaceImageSchema } from "./image_pb.js";
+import type { ImportOrgRequestSchema, ImportOrgResponseSchema, ListOrgTemplatesRequestSchema, ListOrgTemplatesResponseSchema, ListTemplatesRequestSchema, ListTemplatesResponseSchema } from "./template_pb.js";
 
 /**
  * Describes the file moleculeai/admin/v1/admin_service.proto.
@@ -2666,6 +2667,44 @@ export declare const AdminService: GenService<{
     methodKind: "unary";
     input: typeof RefreshImagesRequestSchema;
     output: typeof RefreshImagesResponseSchema;
+  },
+  /**
+   * ListOrgTemplates lists the templates of organisations on the server, up to 200. One that cannot be
+   * read is left out, with a line in the log.
+   *
+   * @generated from rpc moleculeai.admin.v1.AdminService.ListOrgTemplates
+   */
+  listOrgTemplates: {
+    methodKind: "unary";
+    input: typeof ListOrgTemplatesRequestSchema;
+    output: typeof ListOrgTemplatesResponseSchema;
+  },
+  /**
+   * ListTemplates lists the templates of workspaces on the server, up to 200. One that cannot be read
+   * is left out, with a line in the log.
+   *
+   * @generated from rpc moleculeai.admin.v1.AdminService.ListTemplates
+   */
+  listTemplates: {
+    methodKind: "unary";
+    input: typeof ListTemplatesRequestSchema;
+    output: typeof ListTemplatesResponseSchema;
+  },
+  /**
+   * ImportOrg creates the workspaces of a template and begins to start them. A workspace that its
+   * parent has already, by name, is skipped, so that a repeat creates nothing, two imports at once
+   * create each workspace once, and an import that was interrupted is completed by another. Each
+   * workspace is created together with its secrets, files and schedules, or not at all. If some cannot be
+   * created the others are, and the status is 207. Fails with TEMPLATE_INVALID, with
+   * TEMPLATE_NOT_FOUND, and with ENV_MISSING (412) if a required variable has no value and `force`
+   * is not set; then nothing is created.
+   *
+   * @generated from rpc moleculeai.admin.v1.AdminService.ImportOrg
+   */
+  importOrg: {
+    methodKind: "unary";
+    input: typeof ImportOrgRequestSchema;
+    output: typeof ImportOrgResponseSchema;
   },
 }>;
 

@@ -826,6 +826,29 @@ export enum ErrorReason {
    * @generated from enum value: ERROR_REASON_BUNDLE_TOO_LARGE = 235;
    */
   BUNDLE_TOO_LARGE = 235,
+
+  /**
+   * A template cannot be read: the message names the file, the line or the workspace. Code:
+   * INVALID_ARGUMENT (400).
+   *
+   * @generated from enum value: ERROR_REASON_TEMPLATE_INVALID = 240;
+   */
+  TEMPLATE_INVALID = 240,
+
+  /**
+   * There is no such template, or it has no `org.yaml`. Code: NOT_FOUND (404).
+   *
+   * @generated from enum value: ERROR_REASON_TEMPLATE_NOT_FOUND = 241;
+   */
+  TEMPLATE_NOT_FOUND = 241,
+
+  /**
+   * Variables that a template requires have no value. Code: FAILED_PRECONDITION (412). The REST body
+   * carries `missing_env`, `required_env`, `template` and `suggestion`.
+   *
+   * @generated from enum value: ERROR_REASON_ENV_MISSING = 242;
+   */
+  ENV_MISSING = 242,
 }
 
 /**

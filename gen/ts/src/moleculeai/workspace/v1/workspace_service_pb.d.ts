@@ -1325,6 +1325,37 @@ export declare type CreateWorkspaceRequest = Message<"moleculeai.workspace.v1.Cr
    * @generated from field: google.protobuf.Value egress = 30;
    */
   egress?: Value | undefined;
+
+  /**
+   * Template of ListTemplates that the agent's configuration comes from; empty for the runtime's
+   * default one, or a minimal configuration. It also says the runtime and the model, where the request
+   * does not. Nothing comes of it for an external workspace.
+   *
+   * @generated from field: string template = 15;
+   */
+  template: string;
+
+  /**
+   * Model of the agent, at most 100 bytes; empty for the template's, or the runtime's default.
+   *
+   * @generated from field: string model = 16;
+   */
+  model: string;
+
+  /**
+   * Absolute path of a directory of the host, mounted at `/workspace` as `workspace_access` says; for
+   * the operator only. Empty for a volume of the workspace's own.
+   *
+   * @generated from field: string workspace_dir = 17;
+   */
+  workspaceDir: string;
+
+  /**
+   * How `workspace_dir` is mounted: `none`, `read_only` or `read_write`; empty means `none`.
+   *
+   * @generated from field: string workspace_access = 18;
+   */
+  workspaceAccess: string;
 };
 
 /**
@@ -1414,6 +1445,13 @@ export declare type CreateWorkspaceResponse = Message<"moleculeai.workspace.v1.C
    * @generated from field: int32 initial_memories = 7;
    */
   initialMemories: number;
+
+  /**
+   * Why the workspace is `failed`; empty for any other status.
+   *
+   * @generated from field: string last_sample_error = 8;
+   */
+  lastSampleError: string;
 };
 
 /**
