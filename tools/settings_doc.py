@@ -62,7 +62,7 @@ def _default(item: Field[Any]) -> str:
         return f"`{shown}`"
     if isinstance(value, int | float):
         return f"{value:.0f}" if value == int(value) else f"{value:g}"
-    text = ",".join(value) if isinstance(value, tuple) else str(value)
+    text = shown if isinstance(value, tuple) else str(value)
     return f"`{text}`" if text else ""
 
 

@@ -35,6 +35,18 @@ def _show_tiers(value: object) -> str:
     return ",".join(map(str, value))
 
 
+def _port_range(text: str) -> tuple[int, int]:
+    first, _, last = text.partition("-")
+    ports = int(first), int(last)
+    if not 1024 <= ports[0] <= ports[1] <= 65535:
+        raise ValueError
+    return ports
+
+
+def _show_port_range(ports: tuple[int, int]) -> str:
+    return f"{ports[0]}-{ports[1]}"
+
+
 def _positive_or_default(text: str) -> int:
     """A positive number; 0, which means the default, for whatever else is written there."""
     try:
@@ -44,6 +56,9 @@ def _positive_or_default(text: str) -> int:
 
 
 _SOME_TIERS: Final = Kind(_tiers, "tiers from 1 to 4 with commas between them", _show_tiers)
+_PORTS: Final = Kind(
+    _port_range, "the first and the last port, such as 20000-29999", _show_port_range
+)
 _OWN: Final = Kind(_positive_or_default, "a whole number")
 
 
@@ -68,6 +83,8 @@ class DockerSettings:
             container controls the machine.
         network_name: name of the containers' network; empty for `molecule-` with the
             installation's id.
+        ports: first and last of the machine's ports that lead to agents, on 127.0.0.1 alone. Below
+            those from which the machine's own connections go out.
         pids: processes and threads that one workspace may have.
         proxy_port: where the proxy listens on the gateways of closed networks.
         proxy_connections: connections to the proxy that all workspaces of one organisation may have
@@ -100,6 +117,7 @@ class DockerSettings:
     image_platform: str = setting("MOLECULE_IMAGE_PLATFORM", TEXT, "")
     privileged_tiers: tuple[int, ...] = setting("MOLECULE_DOCKER_PRIVILEGED_TIERS", _SOME_TIERS, ())
     network_name: str = setting("MOLECULE_DOCKER_NETWORK", TEXT, "")
+    ports: tuple[int, int] = setting("MOLECULE_DOCKER_PORTS", _PORTS, (20000, 29999))
     pids: int = setting("MOLECULE_DOCKER_PIDS", COUNT, 1024)
     proxy_port: int = setting("MOLECULE_PROXY_PORT", PORT, 3128)
     proxy_connections: int = setting("MOLECULE_PROXY_CONNECTIONS_PER_ORGANIZATION", COUNT, 512)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import signal
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -242,6 +244,47 @@ async def test_an_agent_that_takes_too_much_memory_is_told_of_as_such(
     status = await until(look, lambda found: isinstance(found, Stopped) and found.oom_killed)
     assert isinstance(status, Stopped)
     assert (status.exit_code, status.signal) == (137, 9)
+
+
+async def test_an_agent_that_the_engine_starts_again_is_called_where_it_was(
+    backend: DockerBackend, witness: docker.DockerClient
+) -> None:
+    wanted = request()
+    started = await backend.start(wanted, deadline=PATIENCE)
+    container = witness.containers.get(started.resource_id)
+    os.kill(int(container.top()["Processes"][-1][1]), signal.SIGKILL)
+
+    async def restarts() -> int:
+        container.reload()
+        return int(container.attrs["RestartCount"])
+
+    async def look() -> object:
+        return await backend.status(wanted.resource, deadline=PATIENCE)
+
+    await until(restarts, lambda count: count == 1)
+    status = await until(look, lambda found: isinstance(found, Running))
+    assert isinstance(status, Running)
+    assert status.url == started.url
+
+
+async def test_a_port_is_one_agents_alone_and_none_left_is_said(
+    docker_engine: DockerEngine,
+) -> None:
+    settings = DockerSettings(host=docker_engine.url, ports=(19990, 19991))
+    few = DockerBackend(settings, uuid.uuid4().hex, platform_port=8080)
+    wanted = [request() for _ in range(3)]
+    urls = [(await few.start(each, deadline=PATIENCE)).url for each in wanted[:2]]
+    assert set(urls) == {"http://127.0.0.1:19990", "http://127.0.0.1:19991"}
+    with pytest.raises(BackendFailure) as failed:
+        await few.start(wanted[2], deadline=PATIENCE)
+    assert failed.value.reason is FailureReason.PORT_TAKEN
+    # The port of what has stopped is somebody else's.
+    await few.stop(wanted[0].resource, deadline=PATIENCE)
+    assert (await few.start(wanted[2], deadline=PATIENCE)).url == urls[0]
+    for each in wanted:
+        await few.stop(each.resource, deadline=PATIENCE)
+        await few.remove_volumes(each.workspace_id, deadline=PATIENCE)
+    await few.close()
 
 
 async def test_logs_resume_and_follow_to_the_end(backend: DockerBackend) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Final
 from uuid import UUID
@@ -49,6 +50,7 @@ from molecule_grpc.backends.docker.images import Images, digest_of
 from molecule_grpc.backends.docker.logs import last_output, read_logs
 from molecule_grpc.backends.docker.names import Json
 from molecule_grpc.backends.docker.networks import Networks
+from molecule_grpc.backends.docker.ports import free_port
 from molecule_grpc.backends.docker.stats import usage_of
 from molecule_grpc.backends.docker.workloads import Workloads, digest_in, status_of, url_of
 from molecule_grpc.settings.docker import DockerSettings
@@ -96,7 +98,7 @@ class DockerBackend:
         async with calling(deadline):
             for attempt in range(_ATTEMPTS):
                 try:
-                    return await self._start(request)
+                    return await self._start(request, attempt)
                 except DockerError as error:
                     if attempt == _ATTEMPTS - 1 or not _passes(error):
                         raise
@@ -225,7 +227,7 @@ class DockerBackend:
             raise WorkloadMissing(str(resource.workspace_id))
         return found
 
-    async def _start(self, request: StartRequest) -> Started:
+    async def _start(self, request: StartRequest, attempt: int) -> Started:
         reference = self._images.reference(request)
         digest = digest_of(await self._images.require(reference), reference)
         if (same := await self._workloads.inspect(request.resource)) and _serves(same):
@@ -233,13 +235,16 @@ class DockerBackend:
         whole = Resource(workspace_id=request.workspace_id)
         await self._workloads.remove(await self._workloads.find(whole))
         await self._prepare_volumes(request, reference)
-        attachment = await self._attach(request, reference)
+        attachment = await self._attach(request, reference, attempt)
+        labels = {**self._labels(request), names.DIGEST: digest}
+        if attachment.port:
+            labels[names.PORT] = str(attachment.port)
         body = specification(
             request,
             reference,
             attachment,
             self._settings,
-            labels={**self._labels(request), names.DIGEST: digest},
+            labels=labels,
             platform_port=self._platform_port,
         )
         container_id = await self._workloads.create(request.workspace_id, body)
@@ -255,10 +260,12 @@ class DockerBackend:
             raise ended(found["State"], await last_output(self._engine, container_id))
         return _started(found)
 
-    async def _attach(self, request: StartRequest, image: str) -> Attachment:
+    async def _attach(self, request: StartRequest, image: str, attempt: int) -> Attachment:
         if request.egress is None:
             network = await self._networks.open()
-            return Attachment(network.name, network.gateway, internal=False)
+            ports = range(self._settings.ports[0], self._settings.ports[1] + 1)
+            port = await free_port(self._engine, request.workspace_id, ports, attempt)
+            return Attachment(network.name, network.gateway, internal=False, port=port)
         network = await self._networks.internal(request.organization_id)
         variables = self._gate.admit(request, network)
         await self._enforcement.require(network, image)
@@ -299,7 +306,8 @@ class DockerBackend:
 
 def _passes(error: DockerError) -> bool:
     """Whether the start meets another state at the next attempt."""
-    if "Address already in use" in error.message:  # Another start chose the same address.
+    # Another start chose the same address or port, or a program beside the engine has the port.
+    if re.search("address already in use|port is already allocated", error.message, re.IGNORECASE):
         return True
     # A removal at the same time: a network without containers is removed.
     return is_missing(error) and "network" in error.message

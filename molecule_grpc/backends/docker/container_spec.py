@@ -35,6 +35,7 @@ class Attachment:
         internal: whether the network has no other way out.
         environment: what programs must know to get out by the proxy.
         address: of the container; empty for one of the engine's choice.
+        port: of the machine, which leads to the agent; 0 on an internal network.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Attachment:
     internal: bool
     environment: tuple[tuple[str, str], ...] = ()
     address: str = ""
+    port: int = 0
 
 
 def specification(
@@ -73,7 +75,7 @@ def specification(
         host["Dns"] = ["127.0.0.1"]
     if host["NetworkMode"] == HOST_NETWORK:
         host["ExtraHosts"] = [f"{PLATFORM_HOST}:127.0.0.1"]
-        del host["PortBindings"]
+        host.pop("PortBindings", None)
         return body
     body["Hostname"] = name
     endpoint: Json = {"Aliases": [name]}
@@ -131,8 +133,9 @@ def _host_config(request: StartRequest, attachment: Attachment, settings: Docker
     }
     if request.oci_runtime:
         config["Runtime"] = request.oci_runtime
-    if not attachment.internal:
-        config["PortBindings"] = {AGENT_PORT: [{"HostIp": "127.0.0.1", "HostPort": ""}]}
+    if attachment.port:
+        binding = {"HostIp": "127.0.0.1", "HostPort": str(attachment.port)}
+        config["PortBindings"] = {AGENT_PORT: [binding]}
     return config
 
 

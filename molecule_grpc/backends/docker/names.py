@@ -13,6 +13,8 @@ ORGANIZATION: Final = "molecule.organization"
 OPERATION: Final = "molecule.operation"
 IMAGE: Final = "molecule.image"
 # Of a container: the digest of its image.
+# The machine's port that leads to the agent.
+PORT: Final = "molecule.port"
 DIGEST: Final = "molecule.image.digest"
 # What a container is for, where it is no workload.
 HELPER: Final = "molecule.helper"
