@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Final
 
 from molecule_grpc.settings.egress import NETWORKS
+from molecule_grpc.settings.pairs import Pairs, pairs
 from molecule_grpc.settings.values import (
     COUNT,
     OPTIONAL_PATH,
-    PAIRS,
     PORT,
     SECONDS,
     SWITCH,
@@ -104,7 +104,7 @@ class DockerSettings:
     """
 
     host: str = setting("MOLECULE_DOCKER_HOST", TEXT, "")
-    images: tuple[tuple[str, str], ...] = setting("MOLECULE_DOCKER_IMAGES", PAIRS, ())
+    images: Pairs = setting("MOLECULE_DOCKER_IMAGES", pairs("runtime=image"), ())
     image_template: str = setting(
         "MOLECULE_DOCKER_IMAGE_TEMPLATE", TEXT, "workspace-template:{runtime}"
     )

@@ -6,7 +6,8 @@ import json
 from dataclasses import dataclass
 from typing import Any, Final
 
-from molecule_grpc.settings.values import PAIRS, SWITCH, TEXT, WORDS, Kind, setting
+from molecule_grpc.settings.pairs import Pairs, pairs
+from molecule_grpc.settings.values import SWITCH, TEXT, WORDS, Kind, setting
 
 
 def _list(text: str) -> tuple[dict[str, Any], ...]:
@@ -45,15 +46,13 @@ class KubernetesSettings:
     kubeconfig: str = setting("MOLECULE_KUBERNETES_CONFIG", TEXT, "")
     context: str = setting("MOLECULE_KUBERNETES_CONTEXT", TEXT, "")
     namespace: str = setting("MOLECULE_KUBERNETES_NAMESPACE", TEXT, "molecule")
-    images: tuple[tuple[str, str], ...] = setting("MOLECULE_KUBERNETES_IMAGES", PAIRS, ())
+    images: Pairs = setting("MOLECULE_KUBERNETES_IMAGES", pairs("runtime=image"), ())
     image_pull_secret: str = setting("MOLECULE_KUBERNETES_IMAGE_PULL_SECRET", TEXT, "")
     storage_class: str = setting("MOLECULE_KUBERNETES_STORAGE_CLASS", TEXT, "")
     config_storage: str = setting("MOLECULE_KUBERNETES_CONFIG_STORAGE", TEXT, "1Gi")
     data_storage: str = setting("MOLECULE_KUBERNETES_DATA_STORAGE", TEXT, "10Gi")
     runtime_class: str = setting("MOLECULE_KUBERNETES_RUNTIME_CLASS", TEXT, "")
-    node_selector: tuple[tuple[str, str], ...] = setting(
-        "MOLECULE_KUBERNETES_NODE_SELECTOR", PAIRS, ()
-    )
+    node_selector: Pairs = setting("MOLECULE_KUBERNETES_NODE_SELECTOR", pairs("label=value"), ())
     tolerations: tuple[dict[str, Any], ...] = setting(
         "MOLECULE_KUBERNETES_TOLERATIONS", _OBJECTS, ()
     )

@@ -169,20 +169,6 @@ def _words(text: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in text.split(",") if word.strip())
 
 
-def _pairs(text: str) -> tuple[tuple[str, str], ...]:
-    pairs = []
-    for word in filter(None, (word.strip() for word in text.split(","))):
-        name, separator, value = word.partition("=")
-        if not (name and separator and value):
-            raise ValueError
-        pairs.append((name.strip(), value.strip()))
-    return tuple(pairs)
-
-
-def _show_pairs(pairs: tuple[tuple[str, str], ...]) -> str:
-    return ",".join(f"{name}={value}" for name, value in pairs)
-
-
 _SHARES = {"off": 0.0, "all": 1.0}
 _LEAST_SHARE = 1e-6
 
@@ -212,4 +198,3 @@ TEXT: Kind[str] = Kind(str.strip, "a text")
 PATH = Kind(_path, "a path; ~ must be a home directory that exists")
 OPTIONAL_PATH: Kind[Path | None] = Kind(_path, PATH.allowed)
 WORDS = Kind(_words, "words with commas between them")
-PAIRS = Kind(_pairs, "pairs name=value with commas between them", _show_pairs)
