@@ -39,13 +39,17 @@ async def test_external_without_url_is_told_how_to_connect(
         "initial_memories": 0,
         "last_sample_error": "",
     }
-    assert len(connection.pop("auth_token")) == 43
-    assert connection == {
+    token = connection.pop("auth_token")
+    assert len(token) == 43
+    addresses = {
         "workspace_id": workspace,
         "platform_url": server.url,
         "registry_endpoint": f"{server.url}/registry/register",
         "heartbeat_endpoint": f"{server.url}/registry/heartbeat",
     }
+    assert {name: connection.pop(name) for name in addresses} == addresses
+    # The rest are texts for one runtime each, which tests/e2e/test_connect.py runs.
+    assert "curl_register_template" in connection
 
 
 async def test_connection_names_the_host_by_which_the_caller_came(org: Organization) -> None:
