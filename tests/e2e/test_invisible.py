@@ -20,7 +20,9 @@ from tests.e2e.valid_requests import (
     a_file,
     a_memory,
     a_queued_message,
+    a_schedule,
     a_token,
+    an_approval,
     an_item,
     an_org_token,
     an_upload,
@@ -36,6 +38,7 @@ WORKSPACES = {
 OTHERS = {
     "delegation_id", "active_delegations", "activity_id", "activity_ids", "since_id", "token_id",
     "organization_id", "queue_id", "upload_id", "file_id", "memory_id", "memory_ids",
+    "schedule_id", "approval_id",
 }  # fmt: skip
 # Ids that callers choose: taking a new one is no question about an old one.
 CHOSEN = {
@@ -102,7 +105,7 @@ def test_every_field_that_names_something_is_tried() -> None:
         for rpc in RPCS
         for field in rpc.request.fields
         if field.name.endswith(("_id", "_ids"))
-        and field.name not in WORKSPACES | OTHERS | {"consumer_id", "request_id"}
+        and field.name not in WORKSPACES | OTHERS | {"consumer_id", "request_id", "task_id"}
     }
     assert unknown == set()
 
@@ -152,6 +155,8 @@ _MAKERS: dict[str, Callable[[Family], Awaitable[str]]] = {
     "file_id": lambda f: a_file(f.foreign),
     "memory_id": lambda f: a_memory(f.foreign),
     "memory_ids": lambda f: a_memory(f.foreign),
+    "schedule_id": lambda f: a_schedule(f.foreign),
+    "approval_id": lambda f: an_approval(f.foreign),
 }
 
 

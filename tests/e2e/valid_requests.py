@@ -138,22 +138,25 @@ async def _delete_shared_secret(family: Family) -> Message:
     return workspace.DeleteSharedSecretRequest(key="OLD")
 
 
+async def an_approval(agent: Agent) -> str:
+    """The id of a request for an approval that nobody has decided yet."""
+    request = approval.CreateApprovalRequest(workspace_id=agent.id, action="publish")
+    return str((await agent.rpc(request)).approval_id)
+
+
 async def _decide_approval(family: Family) -> Message:
-    made = await family.own.rpc(
-        approval.CreateApprovalRequest(workspace_id=family.own.id, action="publish")
-    )
     return approval.DecideApprovalRequest(
         workspace_id=family.own.id,
-        approval_id=made.approval_id,
+        approval_id=await an_approval(family.own),
         decision=approval.Approval.approved,
     )
 
 
-async def _a_schedule(family: Family) -> str:
-    """The id of a schedule of `own` whose time does not come during a test."""
-    made = await family.own.rpc(
+async def a_schedule(agent: Agent) -> str:
+    """The id of a schedule of an agent whose time does not come during a test."""
+    made = await agent.rpc(
         schedule.CreateScheduleRequest(
-            workspace_id=family.own.id, name=uuid.uuid4().hex, cron_expr="0 0 1 1 *", prompt="p"
+            workspace_id=agent.id, name=uuid.uuid4().hex, cron_expr="0 0 1 1 *", prompt="p"
         )
     )
     created: str = made.id
@@ -162,25 +165,25 @@ async def _a_schedule(family: Family) -> str:
 
 async def _update_schedule(family: Family) -> Message:
     return schedule.UpdateScheduleRequest(
-        workspace_id=family.own.id, schedule_id=await _a_schedule(family), prompt="other"
+        workspace_id=family.own.id, schedule_id=await a_schedule(family.own), prompt="other"
     )
 
 
 async def _delete_schedule(family: Family) -> Message:
     return schedule.DeleteScheduleRequest(
-        workspace_id=family.own.id, schedule_id=await _a_schedule(family)
+        workspace_id=family.own.id, schedule_id=await a_schedule(family.own)
     )
 
 
 async def _run_schedule(family: Family) -> Message:
     return schedule.RunScheduleRequest(
-        workspace_id=family.own.id, schedule_id=await _a_schedule(family), deliver=True
+        workspace_id=family.own.id, schedule_id=await a_schedule(family.own), deliver=True
     )
 
 
 async def _list_schedule_runs(family: Family) -> Message:
     return schedule.ListScheduleRunsRequest(
-        workspace_id=family.own.id, schedule_id=await _a_schedule(family)
+        workspace_id=family.own.id, schedule_id=await a_schedule(family.own)
     )
 
 
