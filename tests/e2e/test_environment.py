@@ -138,16 +138,11 @@ async def test_a_start_that_lacks_what_its_agent_requires_fails_and_says_so(
     platform: Platform,
 ) -> None:
     """The names in the reason and in the event; a secret of that name starts it again."""
-    config = b"runtime_config: {required_env: [NEEDED_KEY, OTHER_KEY]}"
-    workspace = await platform.create()
-    await platform.database.execute(
-        "WITH kept AS (INSERT INTO start_files VALUES ($1, 'config.yaml', $2))"
-        " INSERT INTO start_file_sets (workspace_id, organization_id, bytes)"
-        " SELECT id, organization_id, 1 FROM workspaces WHERE id = $1",
-        uuid.UUID(workspace.id),
-        config,
-    )
-    assert (await workspace.verb("restart")).status_code == 200
+    config = "runtime: langgraph\nruntime_config: {required_env: [NEEDED_KEY, OTHER_KEY]}\n"
+    document = {"name": f"needy {uuid.uuid4().hex[:8]}", "prompts": {"config.yaml": config}}
+    made = await platform.org.rest("POST", "/bundles/import", document)
+    assert (made.status_code, made.json()["status"]) == (201, "provisioning"), made.text
+    workspace = ManagedWorkspace(platform, made.json()["workspace_id"])
     assert await workspace.reaches("failed")
     row = (await platform.org.rest("GET", f"/workspaces/{workspace.id}")).json()
     reason = "required environment variables are not set: NEEDED_KEY, OTHER_KEY"
