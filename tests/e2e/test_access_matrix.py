@@ -10,6 +10,7 @@ from molecule_grpc.server.status import KINDS
 from tests.e2e.families import ROLES, Family, NewFamily, reborn
 from tests.e2e.lasting import under_way
 from tests.e2e.outcomes import call, call_rest
+from tests.e2e.parties import Party
 from tests.e2e.rows import Rows
 from tests.e2e.valid_requests import known_rpcs, valid_frames
 from tests.running import RunningServer
@@ -108,6 +109,22 @@ def test_every_rpc_is_in_the_matrix() -> None:
     assert known_rpcs() == {name_of(rpc) for rpc in RPCS}
 
 
+async def called(rpc: Rpc, party: Party, frames: list[bytes], rows: Rows) -> tuple[str, list[str]]:
+    """The code of a call, and the tables that the call has changed although it was refused.
+
+    What earlier calls have left to background tasks may be written beside a call: what a refused
+    call writes itself, it writes each time.
+    """
+    code, tables = "", [""]
+    for _ in range(3):
+        if not tables:
+            break
+        before = await rows.look()
+        code = (await call(party, rpc, *frames)).code
+        tables = [] if code == OK else await rows.changed_since(before)
+    return code, tables
+
+
 @pytest.mark.parametrize("rpc", RPCS, ids=name_of)
 async def test_each_caller_gets_what_the_policy_says(rpc: Rpc, family: Family, rows: Rows) -> None:
     """And a call that is refused changes nothing."""
@@ -115,9 +132,8 @@ async def test_each_caller_gets_what_the_policy_says(rpc: Rpc, family: Family, r
     changed: list[str] = []
     for role, party in family.parties.items():
         frames = [frame.SerializeToString() for frame in await valid_frames(rpc, family)]
-        before = await rows.look()
-        codes[role] = (await call(party, rpc, *frames)).code
-        if codes[role] != OK and (tables := await rows.changed_since(before)):
+        codes[role], tables = await called(rpc, party, frames, rows)
+        if tables:
             changed.append(f"{role}: {tables}")
     best, _ = AT_BEST.get(rpc.name, (OK, 0))
     assert codes == {role: best if code == OK else code for role, code in expected(rpc).items()}
@@ -137,11 +153,8 @@ async def test_a_purged_id_that_another_organisation_took_is_foreign_to_its_firs
     """To the old organisation, and to the holder of an old token."""
     for role in ("revoked token", "foreign organization"):
         frames = [frame.SerializeToString() for frame in await valid_frames(rpc, reborn_family)]
-        before = await rows.look()
-        code = (await call(reborn_family.parties[role], rpc, *frames)).code
-        assert (role, code) == (role, expected(rpc)[role])
-        if code != OK:
-            assert await rows.changed_since(before) == []
+        code, tables = await called(rpc, reborn_family.parties[role], frames, rows)
+        assert (role, code, tables) == (role, expected(rpc)[role], [])
 
 
 @pytest.mark.parametrize("rpc", REST_RPCS, ids=name_of)

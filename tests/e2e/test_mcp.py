@@ -18,6 +18,7 @@ from molecule_grpc.faces.mcp.counting import TOOLS
 from tests.e2e.mcp_clients import MODES, ToolFailed, http_of, path_of, session_of, tool_call
 from tests.e2e.parties import Agent, Organization, found, wire_to
 from tests.running import RunningServer
+from tests.waiting import until
 
 ITEM = {
     "activity_id",
@@ -248,6 +249,12 @@ async def test_a_token_that_is_revoked_during_a_wait_gets_no_message(
         done, _ = await asyncio.wait({waiting}, timeout=1)
         assert not done
         await alice.rpc(workspace.RevokeTokenRequest(workspace_id=alice.id, token_id=minted.id))
+
+        async def look() -> int:
+            return (await doomed.rest("GET", f"/workspaces/{alice.id}/activity")).status_code
+
+        # A worker learns of a revocation a moment after it is committed.
+        await until(look, lambda status: status == 401)
         await tell(org, alice, "secret")
         with pytest.raises(ToolFailed, match="UNAUTHENTICATED"):
             await waiting

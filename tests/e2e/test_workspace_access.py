@@ -582,9 +582,12 @@ def in_a_terminal(argv: list[str], environment: dict[str, str]) -> tuple[int, by
     with subprocess.Popen(
         argv, stdin=theirs, stdout=theirs, stderr=theirs, env=environment, start_new_session=True
     ) as process:
-        os.write(ours, b"until stty size | grep '33 91'; do sleep 0.1; done; exit 4\r")
-        seen = b""
         deadline = time.monotonic() + PATIENCE
+        seen = b""
+        while not seen and time.monotonic() < deadline:  # The shell's prompt.
+            if select.select([ours], [], [], 0.1)[0]:
+                seen += os.read(ours, 65536)
+        os.write(ours, b"until stty size | grep '33 91'; do sleep 0.1; done; exit 4\r")
         while process.poll() is None and time.monotonic() < deadline:
             if select.select([ours], [], [], 0.1)[0]:
                 seen += os.read(ours, 65536)
@@ -594,5 +597,5 @@ def in_a_terminal(argv: list[str], environment: dict[str, str]) -> tuple[int, by
     after = termios.tcgetattr(theirs)
     os.close(ours)
     os.close(theirs)
-    assert after == before, "the terminal was not given back as it was"
+    assert after == before, f"the terminal was not given back as it was: {seen!r}"
     return process.returncode, seen

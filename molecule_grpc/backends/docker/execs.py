@@ -73,11 +73,19 @@ class DockerExec:
         """The terminal has another size now; nothing where the command has ended."""
         path = f"exec/{self._exec_id}/resize"
         async with calling(_CALL_SECONDS):
-            try:
-                await self._engine.post(path, h=size.rows, w=size.columns)
-            except DockerError:
-                if (await self._inspect())["Running"]:
-                    raise
+            while True:
+                try:
+                    await self._engine.post(path, h=size.rows, w=size.columns)
+                except DockerError:
+                    found = await self._inspect()
+                    if found["Running"]:
+                        raise
+                    if found["ExitCode"] is not None:
+                        return
+                    # Not begun yet: the engine answers a start before the command runs.
+                    await asyncio.sleep(_END_POLL_SECONDS)
+                else:
+                    return
 
     async def signal(self, name: str) -> None:
         """Send a signal to the command and what it has started."""
