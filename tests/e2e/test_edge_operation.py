@@ -117,6 +117,7 @@ async def test_a_worker_that_gives_notice_and_stops_costs_no_call() -> None:
     assert set(statuses) == {200}
 
 
+@pytest.mark.clock
 async def test_a_worker_that_stops_without_notice_costs_no_read() -> None:
     async with scripted_edge(workers=2) as edge, calling(edge, "GET") as statuses:
         await asyncio.sleep(0.5)
