@@ -50,7 +50,7 @@ class Approvals:
         self._decided = decided
 
     async def ask(self, workspace_id: UUID, asked: Asked) -> tuple[UUID, datetime]:
-        """Enter a request; its id, and when it expires.
+        """Store a request for approval. Returns its id, and the time at which the request expires.
 
         Raises:
             Invalid: names the field.

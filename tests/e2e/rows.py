@@ -16,12 +16,10 @@ _CHECKSUM = (
     + ", ".join(f"'{column}'" for column in _BESIDE)
     + "])::text)::bigint)::bigint"
 )
-# The events of a heartbeat and the entries of the audit log are written a moment after the answer;
-# the tallies, sums of what `delegations` shows itself, are summed up in the background. Sweeps take
-# their turns at any time. What became of a schedule's fire is noted when its delegation has ended.
-# their turns at any time; what a proxy refuses is noted a second later.
-# their turns at any time. What became of a schedule's fire is noted when its delegation has ended;
-# that an agent was told of a decision is noted when it was.
+# Events of a heartbeat and entries of the audit log are written a moment after the answer. Tallies,
+# sums of what `delegations` shows itself, are summed up in the background, where sweeps take their
+# turns. The end of a schedule's fire is noted when its delegation has ended, a decision when its
+# agent was told, and a host that a proxy has refused a second later.
 _SHOWN_LATER = {
     "live_events": "event_type NOT IN ('TASK_UPDATED', 'WORKSPACE_HEARTBEAT')",
     "audit_log": "false",

@@ -49,7 +49,7 @@ async def count_pending(conn: Connection | Pool, workspace_id: UUID) -> int:
 
 
 async def insert(conn: Connection, approval_id: UUID, workspace_id: UUID, asked: Asked) -> datetime:
-    """Enter a request, with the events that tell of it; when it expires."""
+    """Store a request and its events. Returns the time at which the request expires."""
     found: datetime = await conn.fetchval(
         """
         WITH entered AS (

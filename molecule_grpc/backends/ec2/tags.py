@@ -53,7 +53,7 @@ def read(listed: Sequence[Json]) -> dict[str, str]:
 
 
 def id_of(tags: Mapping[str, str], name: str) -> UUID | None:
-    """The id that a tag holds; None without one."""
+    """The UUID in a tag; None where the tag is missing or holds no UUID."""
     try:
         return UUID(tags.get(name, ""))
     except ValueError:
