@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import shutil
 import signal
 import sys
 import termios
@@ -20,8 +19,16 @@ _PASSED_ON = {signal.SIGINT: "INT", signal.SIGTERM: "TERM", signal.SIGQUIT: "QUI
 
 
 def size_here() -> tuple[int, int]:
-    """Columns and rows of the person's terminal."""
-    found = shutil.get_terminal_size()
+    """Columns and rows of the person's terminal; 80 and 24 where there is none.
+
+    Not `shutil.get_terminal_size`: a shell that exports COLUMNS and LINES keeps the old ones there
+    when the window changes.
+    """
+    found = os.terminal_size((80, 24))
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):
+            found = os.get_terminal_size(stream.fileno())
+            break
     return max(1, min(found.columns, 1000)), max(1, min(found.lines, 1000))
 
 

@@ -46,13 +46,13 @@ class Wire:
 
 
 @contextlib.asynccontextmanager
-async def wire_to(server: RunningServer) -> AsyncIterator[Wire]:
-    """Open both ways into a server."""
+async def wire_to(server: RunningServer, *options: tuple[str, int]) -> AsyncIterator[Wire]:
+    """Open both ways into a server; `options` are arguments of the gRPC channel."""
     async with (
         httpx.AsyncClient(base_url=server.url, timeout=PATIENCE) as http,
         # Else all channels of this process would share one connection, and so one worker.
         grpc.aio.insecure_channel(
-            server.grpc_target, options=[("grpc.use_local_subchannel_pool", 1)]
+            server.grpc_target, options=[("grpc.use_local_subchannel_pool", 1), *options]
         ) as channel,
     ):
         yield Wire(http, channel)

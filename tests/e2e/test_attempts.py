@@ -41,6 +41,7 @@ async def inbox(agent: Agent, wait_seconds: int = 0) -> list[dict[str, Any]]:
 async def seen_by(agent: Agent, delegation_id: str) -> dict[str, Any]:
     """A delegation as caller or callee reads it."""
     answer = await agent.rest("GET", f"/workspaces/{agent.id}/delegations/{delegation_id}")
+    assert answer.status_code == 200, answer.text
     found: dict[str, Any] = answer.json()
     return found
 

@@ -570,6 +570,7 @@ async def test_the_commands_of_people(
         timeout=PATIENCE,
     )
     assert (done.returncode, done.stdout, done.stderr) == (5, b"typed\n", b"problem\n")
+    environment |= {"COLUMNS": "80", "LINES": "24"}  # Not the terminal's.
     code, seen = await asyncio.to_thread(in_a_terminal, [*program, "--", "sh"], environment)
     assert (code, b"33 91" in seen) == (4, True), seen
 

@@ -41,7 +41,6 @@ class DockerExec:
         self._exec_id = exec_id
         self._mark = mark
         self._stream: Stream | None = None
-        self._size: TerminalSize | None = None
 
     async def open(self, *, terminal: bool) -> None:
         """Run the command, attached to this process."""
@@ -56,11 +55,6 @@ class DockerExec:
                 message = await self._stream.read_out()
             if message is None:
                 return
-            if self._size is not None:
-                # The engine forgets, without an error, a size that comes before the terminal is
-                # there; whoever has printed has one.
-                size, self._size = self._size, None
-                await self.resize(size)
             yield ExecOutput(message.data, error=message.stream == _STANDARD_ERROR)
 
     async def write(self, data: bytes) -> None:
@@ -92,10 +86,6 @@ class DockerExec:
                     await asyncio.sleep(_END_POLL_SECONDS)
                 else:
                     return
-
-    def repeat_size(self, size: TerminalSize) -> None:
-        """Set the size once more with the first output."""
-        self._size = size
 
     async def signal(self, name: str) -> None:
         """Send a signal to the command and what it has started."""
@@ -185,7 +175,6 @@ async def start_exec(
     await session.open(terminal=terminal is not None)
     if terminal is not None:
         await session.resize(terminal)
-        session.repeat_size(terminal)
     return session
 
 
