@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 
 from molecule_grpc.db.embedded.processes import processes_in, recorded_pid, send
 from tests.e2e.parties import Agent, Organization, Party, found, wire_to
-from tests.e2e.test_attempts import delegated, inbox, seen_by
+from tests.e2e.test_attempts import delegated, inbox
 from tests.running import RunningServer
 from tests.waiting import until
 
@@ -120,6 +121,25 @@ async def writes(agent: Agent) -> int:
         return UNAVAILABLE
 
 
+async def handed_over(source: Agent, target: Agent) -> str:
+    """A delegation, asked for until it is accepted; its id.
+
+    For up to 1.5 s after a worker's death the edge may send calls to the one that is gone: 503.
+    """
+    body = {"target_id": target.id, "task": "x", "idempotency_key": uuid.uuid4().hex}
+
+    async def ask() -> httpx.Response | None:
+        with suppress(httpx.TransportError):
+            answer = await source.rest("POST", f"/workspaces/{source.id}/delegate", body)
+            return answer if answer.status_code != UNAVAILABLE else None
+        return None
+
+    accepted = await until(ask, lambda answer: answer is not None)
+    assert accepted is not None
+    assert accepted.status_code == 202, accepted.text
+    return str(accepted.json()["delegation_id"])
+
+
 def logged(log: Path, event: str) -> str:
     """The last line of the server's log that tells of this event."""
     lines = [line for line in log.read_text().splitlines() if event in line]
@@ -144,7 +164,7 @@ async def test_postgres_that_was_killed_is_started_again(
 
     await until(look, lambda code: code == 200)
     assert seen <= {200, UNAVAILABLE}
-    await delegated(source, target)
+    await handed_over(source, target)
     assert len(await inbox(target)) == 2
     assert "SIGKILL" in logged(installation.log, "Postgres is down")
 
@@ -159,7 +179,7 @@ async def test_postgres_that_freezes_is_waited_for(
         await until(lambda: status(source, "/healthz"), lambda code: code == UNAVAILABLE)
         assert await reads(source) == UNAVAILABLE
     await until(lambda: status(source, "/healthz"), lambda code: code == 200)
-    await delegated(source, target)
+    await handed_over(source, target)
     assert postgres(installation)[0] == before[0]
 
 
@@ -172,8 +192,10 @@ async def test_a_worker_that_was_killed_is_replaced_by_the_one_that_waits(
     killed, waiting = worker(installation), await spare(installation)
     os.kill(killed, signal.SIGKILL)
     assert await serving_worker(installation, killed) == waiting
-    await until(lambda: status(source, "/healthz"), lambda code: code == 200)
-    assert (await seen_by(source, accepted))["status"] == "queued"
+    path = f"/workspaces/{source.id}/delegations/{accepted}"
+    await until(lambda: status(source, path), lambda code: code == 200)
+    await handed_over(source, target)
+    assert accepted in {item["delegation_id"] for item in await inbox(target)}
     assert await spare(installation) != waiting
 
 
@@ -187,7 +209,7 @@ async def test_a_frozen_worker_is_replaced(
     await serving_worker(installation, frozen)
     assert not psutil.pid_exists(frozen)
     await until(lambda: status(source, "/healthz"), lambda code: code == 200)
-    await delegated(source, target)
+    await handed_over(source, target)
     assert "stopped by a signal" in logged(installation.log, "a process is frozen")
 
 
@@ -205,4 +227,4 @@ async def test_an_edge_that_ends_or_freezes_is_replaced(
 
     await until(look, lambda edges: bool(edges - {gone}))
     await until(lambda: status(source, "/healthz"), lambda code: code == 200)
-    await delegated(source, target)
+    await handed_over(source, target)
