@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final
 
 from molecule_grpc.backends.contract import (
     STATUS_SECONDS,
@@ -14,9 +13,7 @@ from molecule_grpc.backends.contract import (
     WorkloadMissing,
 )
 from molecule_grpc.backends.dispatch import Dispatch
-
-_LONGEST: Final = 2048
-_LINES: Final = 40
+from molecule_grpc.backends.tails import TAIL_BYTES, TAIL_LINES, tail_of
 
 
 async def last_output(dispatch: Dispatch, backend: str, resource: Resource) -> str:
@@ -26,14 +23,13 @@ async def last_output(dispatch: Dispatch, backend: str, resource: Resource) -> s
         if Capability.LOGS not in asked.capabilities:
             return ""
         async with asyncio.timeout(STATUS_SECONDS):
-            chunks = [chunk.data async for chunk in asked.logs(resource, tail=_LINES)]
+            return await tail_of(asked.logs(resource, tail=TAIL_LINES))
     except (BackendFailure, Refused, WorkloadMissing, TimeoutError):
         return ""
-    return b"".join(chunks)[-_LONGEST:].decode(errors="replace").replace("\x00", "")
 
 
 def with_output(sentence: str, output: str) -> str:
     """A sentence, and below it what the agent printed last, if anything."""
     if not output.strip():
         return sentence
-    return f"{sentence}; the agent's last output:\n{output[-_LONGEST:]}"
+    return f"{sentence}; the agent's last output:\n{output[-TAIL_BYTES:]}"

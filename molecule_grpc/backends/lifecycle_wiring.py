@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Callable
 from typing import Final, Protocol
 from uuid import UUID
 
-from molecule_grpc.backends import healing
 from molecule_grpc.backends.deaths import Deaths
 from molecule_grpc.backends.lifecycle.context import RestartContext
 from molecule_grpc.backends.lifecycle.endings import hibernated_after
@@ -18,13 +17,14 @@ from molecule_grpc.backends.lifecycle.verbs import Verbs
 from molecule_grpc.backends.lifecycle.waking import Waking
 from molecule_grpc.backends.ports import DeathRows
 from molecule_grpc.backends.renewal import Renewal
-from molecule_grpc.backends.sweeps import health, hibernation, provisioning, restarts
+from molecule_grpc.backends.restart_limits import AUTO_RESTART
+from molecule_grpc.backends.sweeps import health, hibernation, provisioning
 from molecule_grpc.backends.sweeps.health import HealthSweep
 from molecule_grpc.backends.sweeps.hibernation import HibernationSweep
 from molecule_grpc.backends.sweeps.ports import LastMessages, SweepRows
 from molecule_grpc.backends.sweeps.provisioning import ProvisionSweep
-from molecule_grpc.backends.sweeps.restarts import Limits, RestartSweep
-from molecule_grpc.backends.wiring import BackendsSlice
+from molecule_grpc.backends.sweeps.restarts import RestartSweep
+from molecule_grpc.backends.wiring import BackendsSlice, restart_limits
 from molecule_grpc.core import Core, Slice
 from molecule_grpc.directory import Containers
 from molecule_grpc.server.task_set import TaskSet
@@ -85,9 +85,9 @@ async def open_lifecycle(
     """
     rows, announce = workspaces.verbs, backends.announce
     can_start = backends.dispatch.can_start
-    restart = RestartSweep(core.pool, rows, _limits(core), announce, healing.SOURCES)
+    restart = RestartSweep(core.pool, rows, restart_limits(core.settings), announce)
     restart_task = BackgroundTask(
-        restarts.NAME,
+        AUTO_RESTART,
         core.settings.workspace.health_interval,
         restart.sweep if can_start else _nothing,
     )
@@ -140,11 +140,6 @@ def _sweeps(
             "stuck-hibernating", min(_STUCK_SECONDS, settings.hibernation_stuck_after), sleep.restop
         ),
     ]
-
-
-def _limits(core: Core) -> Limits:
-    settings = core.settings.workspace
-    return Limits(deaths=settings.death_limit, backoff=settings.restart_backoff)
 
 
 async def _nothing() -> None:

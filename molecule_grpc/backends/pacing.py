@@ -1,13 +1,39 @@
-"""Pieces that come from an engine one after the other, each in its time."""
+"""Calls of an engine that end in time, and pieces that the engine gives, each in its time."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import TypeVar
 
+from molecule_grpc.backends.contract import BackendFailure, FailureReason
+
 T = TypeVar("T")
+
+
+@contextlib.asynccontextmanager
+async def bounded(deadline: float | None, public: str) -> AsyncIterator[None]:
+    """End the block after `deadline` seconds; None for no limit.
+
+    Args:
+        public: the failure's sentence for people.
+
+    Raises:
+        BackendFailure: `timeout`, retryable.
+    """
+    limit = asyncio.timeout(deadline)
+    try:
+        async with limit:
+            yield
+    except TimeoutError as error:
+        raise BackendFailure(
+            FailureReason.TIMEOUT,
+            public,
+            detail=f"no answer within {deadline} s" if limit.expired() else str(error),
+            retryable=True,
+        ) from error
 
 
 async def paced(

@@ -35,6 +35,7 @@ from molecule_grpc.backends.provisioning.requests import Requests
 from molecule_grpc.backends.provisioning.service import BootstrapService
 from molecule_grpc.backends.provisioning.service import handlers as bootstrap_handlers
 from molecule_grpc.backends.reconcile.passes import Reconcile
+from molecule_grpc.backends.restart_limits import RestartLimits
 from molecule_grpc.backends.service import OperationsService, handlers
 from molecule_grpc.core import Core, Slice
 from molecule_grpc.db.installation import installation_id, proxy_key
@@ -120,7 +121,9 @@ async def open_backends(
         endings, runner = _runner(core, dispatch, workspaces, prepare, announce)
         if not by_token:
             endings.on_ended(functools.partial(_on_started, note))
-        reconcile = Reconcile(core.pool, dispatch, workspaces.moves, announce)
+        reconcile = Reconcile(
+            core.pool, dispatch, workspaces.moves, restart_limits(core.settings), announce
+        )
         yield BackendsSlice(
             slice=Slice(
                 handlers=[
@@ -145,6 +148,12 @@ def starts_on(settings: Settings) -> BackendName:
         return BackendName(named)
     given = settings.deployment.saas_org_id and settings.control_plane.base_url
     return BackendName.CONTROL_PLANE if given else BackendName.NONE
+
+
+def restart_limits(settings: Settings) -> RestartLimits:
+    """How often a workspace is started again by the platform itself."""
+    given = settings.workspace
+    return RestartLimits(deaths=given.death_limit, backoff=given.restart_backoff)
 
 
 def _configured(settings: Settings, installation: UUID) -> list[Backend]:

@@ -14,6 +14,7 @@ from molecule_grpc.backends.contract import BackendName, Resource, Started
 from molecule_grpc.backends.dispatch import Dispatch
 from molecule_grpc.backends.docker.backend import DockerBackend
 from molecule_grpc.backends.reconcile.passes import Reconcile
+from molecule_grpc.backends.restart_limits import RestartLimits
 from molecule_grpc.db.pool import Pool
 from molecule_grpc.kernel.ids import new_id
 from molecule_grpc.settings.docker import DockerSettings
@@ -32,6 +33,9 @@ _ASKED = """
         CASE WHEN $3 = 'running' THEN now() + interval '1 min' END
     FROM generate_series(1, $4)
 """
+
+
+LIMITS = RestartLimits(deaths=5, backoff=1.0)
 
 
 def docker_backend(host: str) -> DockerBackend:
@@ -53,7 +57,7 @@ def reconcile_of(pool: Pool, backend: DockerBackend) -> Reconcile:
     dispatch = Dispatch(
         BackendName.DOCKER, [backend], start_timeout=60, stop_timeout=60, first_pause=0.1
     )
-    return Reconcile(pool, dispatch, StatusMoves(), lambda: None)
+    return Reconcile(pool, dispatch, StatusMoves(), LIMITS, lambda: None)
 
 
 async def start(backend: DockerBackend, workspace: UUID) -> Started:
@@ -110,13 +114,17 @@ async def test_what_no_row_expects_is_removed_and_everything_else_stays(
 async def test_what_a_row_expects_and_the_engine_lacks_is_started_again(
     pool: Pool, backend: DockerBackend, witness: docker.DockerClient
 ) -> None:
-    """And after five times in ten minutes the workspace is failed, with a reason, and stopped."""
-    [lost, again] = await add(pool, 2, status="online")
-    for workspace in (lost, again):
+    """At the fifth loss in ten minutes the workspace is failed, with a reason, and stopped."""
+    [lost, again, late] = await add(pool, 3, status="online")
+    for workspace in (lost, again, late):
         started = await start(backend, workspace)
         await record(pool, workspace, started.resource_id)
         witness.containers.get(started.resource_id).remove(force=True)
-    await pool.execute(_ASKED, again, ORGANIZATION, "succeeded", 5)
+    # The sweep's restarts count as well; the fourth loss is not the last.
+    await pool.execute(_ASKED, again, ORGANIZATION, "succeeded", 2)
+    by_the_sweep = _ASKED.replace("reconcile", "auto-restart")
+    await pool.execute(by_the_sweep, again, ORGANIZATION, "succeeded", 2)
+    await pool.execute(_ASKED, late, ORGANIZATION, "succeeded", 3)
     reconcile = reconcile_of(pool, backend)
     await reconcile.compare()
     await reconcile.compare()
@@ -130,6 +138,7 @@ async def test_what_a_row_expects_and_the_engine_lacks_is_started_again(
     )
     assert {tuple(each) for each in asked} == {
         (lost, "restart", "reconcile"),
+        (late, "restart", "reconcile"),
         (again, "stop", "reconcile"),
     }
     events = await pool.fetch(

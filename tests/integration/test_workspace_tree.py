@@ -17,6 +17,7 @@ from molecule_grpc.auth.principal import OPERATOR
 from molecule_grpc.db.pool import Pool
 from molecule_grpc.kernel.errors import AlreadyExists, Conflict, Denied, Invalid, NotFound
 from molecule_grpc.kernel.page_tokens import PageTokens
+from molecule_grpc.workspace.store.workspaces import list_live
 from molecule_grpc.workspace.tree import store as tree
 from molecule_grpc.workspace.tree.directory import Directory
 from molecule_grpc.workspace.tree.pairs import Pairs
@@ -212,6 +213,21 @@ async def test_pages_of_peers_give_each_once(bench: Bench) -> None:
     assert 10 < len(page.peers) < len(everybody)
     first = await bench.workspace.peers(UUID(me), "", len(everybody) - 1)
     assert [peer.name for peer in first] == everybody[:-1]
+
+
+async def test_pages_count_the_bytes_of_roles_errors_and_tasks(bench: Bench) -> None:
+    """An import may store roles of 16 KiB: two hundred of them are no page."""
+    for number in range(12):
+        await bench.create(f"w{number}")
+    columns = {"role": 16, "last_sample_error": 8, "current_task": 8}
+    for column, kib in columns.items():
+        await bench.pool.execute(f"UPDATE workspaces SET {column} = repeat('x', {kib} * 1024)")
+        page = await list_live(bench.pool, None, after=None, limit=12, max_bytes=60 * 1024)
+        assert len(page.rows) == 60 * 1024 // (2000 + kib * 1024)
+        assert page.more
+        await bench.pool.execute(f"UPDATE workspaces SET {column} = ''")
+    whole = await list_live(bench.pool, None, after=None, limit=12, max_bytes=60 * 1024)
+    assert (len(whole.rows), whole.more) == (12, False)
 
 
 async def test_the_token_of_one_list_is_refused_by_another(bench: Bench) -> None:

@@ -43,7 +43,7 @@ from molecule_grpc.backends.docker.container_spec import (
 from molecule_grpc.backends.docker.enforcement import Enforcement
 from molecule_grpc.backends.docker.engine import Engine
 from molecule_grpc.backends.docker.execs import start_exec
-from molecule_grpc.backends.docker.failures import calling, ended, is_conflict, is_missing, paced
+from molecule_grpc.backends.docker.failures import calling, ended, is_conflict, is_missing
 from molecule_grpc.backends.docker.files import Files
 from molecule_grpc.backends.docker.gate import Gate, NoGate
 from molecule_grpc.backends.docker.images import Images, digest_of
@@ -53,6 +53,7 @@ from molecule_grpc.backends.docker.networks import Networks
 from molecule_grpc.backends.docker.ports import free_port
 from molecule_grpc.backends.docker.stats import usage_of
 from molecule_grpc.backends.docker.workloads import Workloads, digest_in, status_of, url_of
+from molecule_grpc.backends.pacing import paced
 from molecule_grpc.settings.docker import DockerSettings
 
 log = structlog.get_logger(__name__)
@@ -153,7 +154,7 @@ class DockerBackend:
         async with calling(deadline):
             found = await self._require(resource)
         chunks = read_logs(self._engine, found["Id"], since=since, follow=follow, tail=tail)
-        async for chunk in paced(chunks, deadline, None if follow else deadline):
+        async for chunk in paced(chunks, deadline, None if follow else deadline, calling):
             yield chunk
 
     async def exec(
@@ -178,7 +179,8 @@ class DockerBackend:
         self, resource: Resource, path: str, *, deadline: float
     ) -> AsyncGenerator[bytes, None]:
         """A file's bytes, also of a workspace that has ended."""
-        async for chunk in paced(self._files.read(resource, path), deadline, deadline):
+        pieces = self._files.read(resource, path)
+        async for chunk in paced(pieces, deadline, deadline, calling):
             yield chunk
 
     async def write_file(

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import re
-from collections.abc import AsyncGenerator, AsyncIterator
-from typing import Any, Final, TypeVar
+from collections.abc import AsyncIterator
+from typing import Any, Final
 
 import aiohttp
 from aiodocker.exceptions import DockerError
 
 from molecule_grpc.backends.contract import BackendFailure, FailureReason
 from molecule_grpc.backends.docker.rules import signal_of
-
-T = TypeVar("T")
+from molecule_grpc.backends.pacing import bounded
 
 # As aiodocker says that it found nobody.
 _NO_ENGINE: Final = 900
@@ -115,43 +113,10 @@ async def calling(deadline: float | None) -> AsyncIterator[None]:
     Raises:
         BackendFailure: `timeout` after `deadline` seconds; whatever else the engine's error means.
     """
-    limit = asyncio.timeout(deadline)
     try:
-        async with limit:
+        async with bounded(deadline, "the engine did not answer in time"):
             yield
-    except TimeoutError as error:
-        raise BackendFailure(
-            FailureReason.TIMEOUT,
-            "the engine did not answer in time",
-            detail=f"no answer within {deadline} s" if limit.expired() else str(error),
-            retryable=True,
-        ) from error
     except DockerError as error:
         raise failure_of(error) from error
     except (aiohttp.ClientError, OSError) as error:
         raise unreachable(repr(error)) from error
-
-
-async def paced(
-    pieces: AsyncIterator[T], first: float | None, rest: float | None
-) -> AsyncGenerator[T, None]:
-    """The pieces, each of which the engine must give in time. The reader may take any time.
-
-    Args:
-        first, rest: seconds for the first piece and for each of the others; None for no limit.
-
-    Raises:
-        BackendFailure: as `calling`.
-    """
-    limit = first
-    try:
-        while True:
-            async with calling(limit):
-                piece = await anext(pieces, None)
-            if piece is None:
-                return
-            yield piece
-            limit = rest
-    finally:
-        if isinstance(pieces, AsyncGenerator):
-            await pieces.aclose()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import posixpath
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Final
 
 from aiodocker.exceptions import DockerError
@@ -28,12 +28,16 @@ from molecule_grpc.backends.docker.helpers import Helpers
 from molecule_grpc.backends.docker.names import Json
 from molecule_grpc.backends.docker.places import look, may_be_written, mount_of, resolved
 from molecule_grpc.backends.docker.workloads import Workloads
-from molecule_grpc.backends.listing import LIST, NOT_THERE, entries_of
+from molecule_grpc.backends.shell_files import (
+    DELETE,
+    LIST,
+    NOT_THERE,
+    OUTPUT_BYTES,
+    entries_of,
+    is_read_only,
+    listing_bytes,
+)
 
-_DELETE: Final = f'[ -f "$1" ] || [ -L "$1" ] || exit {NOT_THERE}; exec rm -f -- "$1"'
-_OUTPUT_BYTES: Final = 1024 * 1024
-# Of a name with its numbers, on average.
-_ENTRY_BYTES: Final = 512
 _ROOT: Final = "0"
 
 
@@ -45,7 +49,7 @@ class Files:
         self._workloads = workloads
         self._helpers = Helpers(engine, workloads, installation)
 
-    async def read(self, resource: Resource, path: str) -> AsyncIterator[bytes]:
+    async def read(self, resource: Resource, path: str) -> AsyncGenerator[bytes, None]:
         """A file's bytes."""
         async with self._container(resource) as found:
             target = await resolved(self._engine, found["Id"], path)
@@ -92,7 +96,7 @@ class Files:
         async with self._container(resource) as found:
             target = await resolved(self._engine, found["Id"], path)
         argv = ["sh", "-c", LIST, "sh", target, str(depth)]
-        most = max(_OUTPUT_BYTES, limit * _ENTRY_BYTES)
+        most = listing_bytes(limit)
         code, printed = await self._run(resource, argv, most)
         if code == NOT_THERE:
             raise FileMissing(path)
@@ -106,7 +110,7 @@ class Files:
             target = await resolved(self._engine, found["Id"], path, follow=False)
             if not may_be_written(found, target):
                 raise RootReadOnly(path)
-        code, _ = await self._run(resource, ["sh", "-c", _DELETE, "sh", target], _OUTPUT_BYTES)
+        code, _ = await self._run(resource, ["sh", "-c", DELETE, "sh", target], OUTPUT_BYTES)
         if code == NOT_THERE:
             raise FileMissing(path)
         if code:
@@ -121,10 +125,9 @@ class Files:
         return code, printed
 
     async def _command(self, found: Json, argv: list[str]) -> None:
-        code, _, errors = await self._as_somebody(found, argv, _OUTPUT_BYTES)
+        code, _, errors = await self._as_somebody(found, argv, OUTPUT_BYTES)
         if code:
-            text = errors.decode(errors="replace")
-            if "read-only file system" in text.lower():
+            if is_read_only(errors):
                 raise RootReadOnly(argv[-1])
             # What the program said names the file: not for the log.
             raise BackendFailure(FailureReason.ENGINE, "the file was not written")

@@ -10,10 +10,8 @@ from typing import Final
 from molecule_grpc.backends.contract import LogChunk
 from molecule_grpc.backends.docker.engine import Engine
 from molecule_grpc.backends.stamps import NANOSECONDS, position_of
+from molecule_grpc.backends.tails import TAIL_LINES, tail_of
 
-# Of a failure's output.
-OUTPUT_BYTES: Final = 2048
-_OUTPUT_LINES: Final = 40
 _HEADER: Final = struct.Struct(">BxxxL")
 
 
@@ -47,11 +45,9 @@ async def read_logs(
 
 async def last_output(engine: Engine, container_id: str) -> str:
     """The end of what an agent printed, for people; empty if the engine does not tell."""
-    logs = read_logs(engine, container_id, since=0, follow=False, tail=_OUTPUT_LINES)
+    logs = read_logs(engine, container_id, since=0, follow=False, tail=TAIL_LINES)
     async with contextlib.aclosing(logs) as chunks:
-        lines = [chunk.data async for chunk in chunks]
-    kept = b"".join(lines)[-OUTPUT_BYTES:]
-    return kept.decode(errors="replace").replace("\0", "")
+        return await tail_of(chunks)
 
 
 async def frames_of(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:

@@ -10,21 +10,20 @@ import asyncio
 import contextlib
 import functools
 import random
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, Protocol
 
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from molecule_grpc.backends.contract import BackendFailure, FailureReason
+from molecule_grpc.backends.contract import FailureReason
 from molecule_grpc.backends.ec2.failures import failure_of
 from molecule_grpc.backends.ec2.tags import Json
+from molecule_grpc.backends.pacing import bounded
 from molecule_grpc.kernel.holding import require_no_connection
 from molecule_grpc.settings.ec2 import Ec2Settings
-
-T = TypeVar("T")
 
 _CONNECT_SECONDS: Final = 3
 # Attempts of a call that is throttled, with pauses of up to 0.5, 1 and 2 s between them.
@@ -139,38 +138,8 @@ async def calling(deadline: float | None) -> AsyncIterator[None]:
     Raises:
         BackendFailure: `timeout` after `deadline` seconds; whatever else Amazon's error means.
     """
-    limit = asyncio.timeout(deadline)
     try:
-        async with limit:
+        async with bounded(deadline, "EC2 did not get there in time"):
             yield
-    except TimeoutError as error:
-        raise BackendFailure(
-            FailureReason.TIMEOUT,
-            "EC2 did not get there in time",
-            detail=f"not within {deadline} s",
-            retryable=True,
-        ) from error
     except ClientError as error:
         raise failure_of(error) from error
-
-
-async def paced(
-    pieces: AsyncGenerator[T, None], first: float | None, rest: float | None
-) -> AsyncGenerator[T, None]:
-    """The pieces, each of which the machine must give in time. The reader may take any time.
-
-    Args:
-        first, rest: seconds for the first piece and for each of the others; None for no limit.
-
-    Raises:
-        BackendFailure: as `calling`.
-    """
-    limit = first
-    async with contextlib.aclosing(pieces):
-        while True:
-            async with calling(limit):
-                piece = await anext(pieces, None)
-            if piece is None:
-                return
-            limit = rest
-            yield piece

@@ -12,59 +12,49 @@ from typing import Final
 
 import asyncssh
 
-from molecule_grpc.backends.contract import (
-    BackendFailure,
-    DirectoryThere,
-    FailureReason,
-    FileMissing,
-    OutsideRoot,
-)
+from molecule_grpc.backends.contract import BackendFailure, FailureReason
+from molecule_grpc.backends.shell_files import DIRECTORY, NOT_THERE, OUTSIDE, REFUSALS
 
-_MISSING: Final = 66
-_OUTSIDE: Final = 67
-_DIRECTORY: Final = 68
 _FAILED: Final = 74
 _SUDO_REFUSED: Final = frozenset({1, 126, 127})
 _CHUNK_BYTES: Final = 64 * 1024
-
-_REFUSALS: Final = {_MISSING: FileMissing, _OUTSIDE: OutsideRoot, _DIRECTORY: DirectoryThere}
 
 # Sets `path` to where links lead from $1, which must be below the directory $2. What a command
 # prints loses line feeds at its end, and a name may have some: `x` stands behind them.
 _RESOLVE: Final = f"""
 real() {{ found=$(realpath -m -- "$1"; echo x); found=${{found%??}}; }}
 real "$2"; base=$found; real "$1"; path=$found
-case "$path/" in "$base"/*) ;; *) exit {_OUTSIDE};; esac
+case "$path/" in "$base"/*) ;; *) exit {OUTSIDE};; esac
 """
 # The same for what is replaced or deleted, where the last name may be a link itself.
 _RESOLVE_ABOVE: Final = f"""
 real() {{ found=$(realpath -m -- "$1"; echo x); found=${{found%??}}; }}
 real "$2"; base=$found; real "${{1%/*}}"; path=$found/${{1##*/}}
-case "$found/" in "$base"/*) ;; *) exit {_OUTSIDE};; esac
+case "$found/" in "$base"/*) ;; *) exit {OUTSIDE};; esac
 """
 # A line feed, and the bytes: the first of it says that the file is there.
 READ: Final = (
-    f'{_RESOLVE}test -f "$path" || exit {_MISSING}; echo; cat -- "$path" || exit {_FAILED}'
+    f'{_RESOLVE}test -f "$path" || exit {NOT_THERE}; echo; cat -- "$path" || exit {_FAILED}'
 )
 # Beside the file first: whoever reads meanwhile sees the old bytes or the new ones. A connection
 # that broke looks like the end of the bytes, so they are counted.
 WRITE: Final = f"""{_RESOLVE_ABOVE}
-test -d "$path" && ! test -L "$path" && exit {_DIRECTORY}
+test -d "$path" && ! test -L "$path" && exit {DIRECTORY}
 part=$found/.$3.part
 install -D -m 0644 /dev/stdin "$part" && test "$(stat -c %s -- "$part")" = "$4" \\
   && mv -fT -- "$part" "$path" || {{ rm -f -- "$part"; exit {_FAILED}; }}
 """
 LIST: Final = f"""{_RESOLVE}
-test -d "$path" || exit {_MISSING}
+test -d "$path" || exit {NOT_THERE}
 find "$path" -mindepth 1 -maxdepth "$3" -printf "%y %s %T@ %P\\0" | head -z -n "$4"; exit 0
 """
 DELETE: Final = f"""{_RESOLVE_ABOVE}
-test -f "$path" || test -L "$path" || exit {_MISSING}; rm -f -- "$path" || exit {_FAILED}
+test -f "$path" || test -L "$path" || exit {NOT_THERE}; rm -f -- "$path" || exit {_FAILED}
 """
 # Prints the position of the first byte, a line feed, and the bytes: from position $2 on, or the
 # last $3 lines. A file that is shorter than $2 was begun anew.
 LOG: Final = f"""
-test -f "$1" || exit {_MISSING}
+test -f "$1" || exit {NOT_THERE}
 size=$(stat -c %s -- "$1") from=$2
 if [ "$3" -gt 0 ]; then
   last=$((size - $(tail -n "$3" -- "$1" | wc -c))); [ "$last" -lt "$from" ] || from=$last
@@ -132,8 +122,8 @@ def judge(exit_status: int | None, path: str) -> None:
     """Raise for what an exit code says."""
     if exit_status == 0:
         return
-    if exit_status in _REFUSALS:
-        raise _REFUSALS[exit_status](path)
+    if exit_status in REFUSALS:
+        raise REFUSALS[exit_status](path)
     if exit_status in _SUDO_REFUSED:
         raise BackendFailure(
             FailureReason.FORBIDDEN,

@@ -19,10 +19,11 @@ from molecule_grpc.backends.contract import (
     WorkloadMissing,
 )
 from molecule_grpc.backends.ec2 import execs
-from molecule_grpc.backends.ec2.calls import Calls, calling, paced
+from molecule_grpc.backends.ec2.calls import Calls, calling
 from molecule_grpc.backends.ec2.files import Files
 from molecule_grpc.backends.ec2.machines import RUNNING, Machine, Machines
 from molecule_grpc.backends.ec2.ssh import Sessions
+from molecule_grpc.backends.pacing import paced
 from molecule_grpc.settings.ec2 import Ec2Settings
 
 _CONSOLE_CHARACTERS: Final = 64 * 1024
@@ -53,7 +54,7 @@ class Entering(Closed):
             machine = await self._running(resource)
         chunks = self._files.log(machine, since=since, follow=follow, tail=tail)
         async with contextlib.aclosing(
-            paced(chunks, deadline, None if follow else deadline)
+            paced(chunks, deadline, None if follow else deadline, calling)
         ) as log:
             # An agent that never started has printed nothing.
             with contextlib.suppress(FileMissing):
@@ -80,7 +81,7 @@ class Entering(Closed):
         async with calling(deadline):
             machine = await self._running(resource)
         chunks = self._files.read(machine, path)
-        async with contextlib.aclosing(paced(chunks, deadline, deadline)) as pieces:
+        async with contextlib.aclosing(paced(chunks, deadline, deadline, calling)) as pieces:
             async for piece in pieces:
                 yield piece
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import re
 from collections.abc import AsyncIterator
@@ -11,6 +10,7 @@ from typing import Final
 import aiohttp
 
 from molecule_grpc.backends.contract import BackendFailure, FailureReason
+from molecule_grpc.backends.pacing import bounded
 
 _FORBIDDEN: Final = frozenset({401, 403})
 _NOT_FOUND: Final = 404
@@ -77,17 +77,9 @@ async def calling(deadline: float | None) -> AsyncIterator[None]:
     Raises:
         BackendFailure: `timeout` after `deadline` seconds; whatever else the refusal means.
     """
-    limit = asyncio.timeout(deadline)
     try:
-        async with limit:
+        async with bounded(deadline, "the cluster did not answer in time"):
             yield
-    except TimeoutError as error:
-        raise BackendFailure(
-            FailureReason.TIMEOUT,
-            "the cluster did not answer in time",
-            detail=f"no answer within {deadline} s" if limit.expired() else str(error),
-            retryable=True,
-        ) from error
     except ApiError as error:
         raise failure_of(error) from error
     except (aiohttp.ClientError, OSError) as error:

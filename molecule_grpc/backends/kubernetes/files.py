@@ -8,22 +8,26 @@ from typing import Final
 
 from molecule_grpc.backends.contract import (
     BackendFailure,
-    DirectoryThere,
     FailureReason,
     FileEntry,
-    FileMissing,
-    OutsideRoot,
     RootReadOnly,
     TooManyFiles,
 )
 from molecule_grpc.backends.kubernetes.cluster import Cluster
 from molecule_grpc.backends.kubernetes.execs import run, start_exec
-from molecule_grpc.backends.listing import LIST, NOT_THERE, entries_of
+from molecule_grpc.backends.shell_files import (
+    DELETE,
+    DIRECTORY,
+    LIST,
+    NOT_THERE,
+    OUTPUT_BYTES,
+    OUTSIDE,
+    REFUSALS,
+    entries_of,
+    is_read_only,
+    listing_bytes,
+)
 
-_OUTPUT_BYTES: Final = 1024 * 1024
-# Of a name with its numbers, on average.
-_ENTRY_BYTES: Final = 512
-_OUTSIDE, _DIRECTORY = 67, 68
 # Where `$1` leads, below `$2`: with all links followed (`$3` is `whole`), or all but a last one. A
 # name may end with newlines, which a substitution of the shell would cut off.
 _RESOLVE: Final = f"""
@@ -32,16 +36,14 @@ there=$1 last=
 [ "$3" != new ] || mkdir -p -- "$there" || exit 1
 real=$(readlink -f -- "$there" && echo x) || exit {NOT_THERE}
 real=${{real%?x}}$last
-case $real/ in "$2"/*) ;; *) exit {_OUTSIDE} ;; esac
+case $real/ in "$2"/*) ;; *) exit {OUTSIDE} ;; esac
 """
 _READ: Final = f'{_RESOLVE}[ -f "$real" ] || exit {NOT_THERE}; exec cat -- "$real"'
-_DELETE: Final = (
-    f'{_RESOLVE}[ -f "$real" ] || [ -L "$real" ] || exit {NOT_THERE}; exec rm -f -- "$real"'
-)
+_DELETE: Final = f'{_RESOLVE}set -- "$real"; {DELETE}'
 _LIST: Final = f'{_RESOLVE}set -- "$real" "$4"; {LIST}'
 # Whoever reads the file meanwhile sees the old bytes or the new ones.
 _WRITE: Final = f"""{_RESOLVE}
-[ ! -d "$real" ] || exit {_DIRECTORY}
+[ ! -d "$real" ] || exit {DIRECTORY}
 part=${{real%/*}}/$4
 head -c "$5" > "$part" && [ "$(wc -c < "$part")" -eq "$5" ] && mv -f -- "$part" "$real" || {{
   rm -f -- "$part"; exit 1
@@ -59,7 +61,7 @@ async def read(cluster: Cluster, pod: str, path: str) -> AsyncIterator[bytes]:
             if not output.error:
                 answered = True
                 yield output.data
-            elif len(errors) < _OUTPUT_BYTES:
+            elif len(errors) < OUTPUT_BYTES:
                 errors += output.data
         _require(await session.exit_code(), errors, path, "the file was not read")
         if not answered:
@@ -81,7 +83,7 @@ async def write(
         # Whoever gives less than was said has the command wait for the rest: the input ends.
         await session.close_input()
         async for output in session.output():
-            errors += output.data[:_OUTPUT_BYTES]
+            errors += output.data[:OUTPUT_BYTES]
         _require(await session.exit_code(), errors, path, "the file was not written")
     finally:
         await session.close()
@@ -89,7 +91,7 @@ async def write(
 
 async def entries(cluster: Cluster, pod: str, path: str, limit: int, depth: int) -> list[FileEntry]:
     """What lies below a directory. Raises `FileMissing`, `TooManyFiles`."""
-    most = max(_OUTPUT_BYTES, limit * _ENTRY_BYTES)
+    most = listing_bytes(limit)
     argv = _argv(_LIST, path, "whole", str(depth))
     code, printed, errors = await run(cluster, pod, argv, most=most)
     if not printed:
@@ -101,7 +103,7 @@ async def entries(cluster: Cluster, pod: str, path: str, limit: int, depth: int)
 
 async def delete(cluster: Cluster, pod: str, path: str) -> None:
     """Delete a file, or a link to one. Raises `FileMissing`."""
-    code, _, errors = await run(cluster, pod, _argv(_DELETE, path, "link"), most=_OUTPUT_BYTES)
+    code, _, errors = await run(cluster, pod, _argv(_DELETE, path, "link"), most=OUTPUT_BYTES)
     _require(code, errors, path, "the file was not deleted")
 
 
@@ -113,14 +115,9 @@ def _argv(script: str, path: str, kind: str, *more: str) -> list[str]:
 def _require(code: int, errors: bytes | bytearray, path: str, public: str) -> None:
     if code == 0:
         return
-    text = errors.decode(errors="replace")
-    if "read-only file system" in text.lower():
+    if is_read_only(errors):
         raise RootReadOnly(path)
-    refusals: dict[int, type[Exception]] = {
-        NOT_THERE: FileMissing,
-        _OUTSIDE: OutsideRoot,
-        _DIRECTORY: DirectoryThere,
-    }
-    if code in refusals:
-        raise refusals[code](path)
-    raise BackendFailure(FailureReason.ENGINE, public, detail=text[:500])
+    if code in REFUSALS:
+        raise REFUSALS[code](path)
+    detail = errors[:500].decode(errors="replace")
+    raise BackendFailure(FailureReason.ENGINE, public, detail=detail)

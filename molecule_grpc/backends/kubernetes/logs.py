@@ -10,12 +10,13 @@ from molecule_grpc.backends.contract import LogChunk
 from molecule_grpc.backends.kubernetes import names
 from molecule_grpc.backends.kubernetes.cluster import Cluster
 from molecule_grpc.backends.kubernetes.failures import ApiError
+from molecule_grpc.backends.kubernetes.lines import pieces_of_lines
 from molecule_grpc.backends.kubernetes.names import Json
 from molecule_grpc.backends.stamps import NANOSECONDS, position_of
+from molecule_grpc.backends.tails import TAIL_LINES, tail_of
 
-# Of a failure's output.
-_OUTPUT_BYTES: Final = 2048
-_OUTPUT_LINES: Final = 40
+# A longer line comes in pieces.
+_PIECE_BYTES: Final = 64 * 1024
 
 
 async def read_logs(
@@ -23,7 +24,8 @@ async def read_logs(
 ) -> AsyncGenerator[LogChunk, None]:
     """Lines with positions: the nanoseconds of the node's time stamp, since 1970.
 
-    Of a container that was started again, first what its predecessor printed.
+    A line above 64 KiB comes in pieces, all at the line's position. Of a container that was
+    started again, first what its predecessor printed.
     """
     if _restarts(pod):
         async for chunk in _lines(cluster, pod, since=since, tail=tail, previous="true"):
@@ -40,11 +42,9 @@ async def last_output(cluster: Cluster, pod: Json) -> str:
     # A container that waits to be started again has printed nothing yet: its predecessor has.
     previous = {"previous": "true"} if "waiting" in state and _restarts(pod) else {}
     try:
-        chunks = _lines(cluster, pod, since=0, tail=_OUTPUT_LINES, **previous)
-        lines = [chunk.data async for chunk in chunks]
+        return await tail_of(_lines(cluster, pod, since=0, tail=TAIL_LINES, **previous))
     except ApiError:
         return ""
-    return b"".join(lines)[-_OUTPUT_BYTES:].decode(errors="replace").replace("\0", "")
 
 
 async def _lines(
@@ -58,10 +58,15 @@ async def _lines(
         query["tailLines"] = tail
     metadata = pod["metadata"]
     path = f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}/log"
-    async with cluster.stream(path, **query) as lines:
-        while line := await lines.readline():
-            stamp, _, data = line.partition(b" ")
-            if (position := position_of(stamp.decode())) > since:
+    position, begins = since, True
+    async with cluster.stream(path, **query) as answer:
+        async for piece in pieces_of_lines(answer, _PIECE_BYTES):
+            data = piece
+            if begins:
+                stamp, _, data = piece.partition(b" ")
+                position = position_of(stamp.decode())
+            begins = piece.endswith(b"\n")
+            if position > since:
                 yield LogChunk(position, data)
 
 

@@ -15,7 +15,9 @@ from molecule_grpc.backends.contract import BackendFailure
 from molecule_grpc.backends.kubernetes import names
 from molecule_grpc.backends.kubernetes.cluster import Cluster
 from molecule_grpc.backends.kubernetes.failures import ApiError
+from molecule_grpc.backends.kubernetes.lines import pieces_of_lines
 from molecule_grpc.backends.kubernetes.names import Json
+from molecule_grpc.backends.kubernetes.states import as_read
 
 log = structlog.get_logger(__name__)
 
@@ -24,6 +26,9 @@ _GONE: Final = 410
 _WATCH_SECONDS: Final = 300
 _SILENCE_SECONDS: Final = _WATCH_SECONDS + 30.0
 _PAUSE_SECONDS: Final = 1.0
+_PAGE: Final = 500
+# A cluster stores no object above 1.5 MiB; a longer event ends the watch, and pods are listed anew.
+_MOST_EVENT_BYTES: Final = 2 * 1024 * 1024
 
 
 class _Expired(Exception):
@@ -33,7 +38,8 @@ class _Expired(Exception):
 class Pods:
     """Follows all pods of an installation while anybody waits for one of them.
 
-    Everybody who waits shares one list and one watch; without anybody the watch ends.
+    Everybody who waits shares one list and one watch; without anybody the watch ends. Of each pod
+    only what `as_read` leaves is kept.
     """
 
     def __init__(self, cluster: Cluster, installation: str) -> None:
@@ -96,17 +102,24 @@ class Pods:
                 await asyncio.sleep(_PAUSE_SECONDS)
 
     async def _list(self) -> str:
-        found = await self._cluster.get(self._path, labelSelector=self._selector)
+        found: list[Json] = []
+        query = {"labelSelector": self._selector, "limit": _PAGE}
+        while True:
+            page = await self._cluster.get(self._path, **query)
+            found += [as_read(pod) for pod in page["items"]]
+            if not (token := page["metadata"].get("continue")):
+                break
+            query["continue"] = token
         async with self._changed:
-            # An object that is the same as before is no change for those who wait.
-            before, self._known = self._known, {}
-            for pod in found["items"]:
-                name = pod["metadata"]["name"]
-                same = before.get(name) == pod
-                self._known[name] = before[name] if same else pod
+            # A pod that is the same as before is no change for those who wait.
+            before = self._known
+            self._known = {pod["metadata"]["name"]: pod for pod in found}
+            self._known |= {
+                name: pod for name, pod in before.items() if self._known.get(name) == pod
+            }
             self._listed = True
             self._changed.notify_all()
-        return str(found["metadata"]["resourceVersion"])
+        return str(page["metadata"]["resourceVersion"])
 
     async def _read(self, version: str) -> str:
         """Apply changes until the server ends the watch. Returns the version to go on from."""
@@ -118,10 +131,10 @@ class Pods:
             "allowWatchBookmarks": "true",
         }
         async with (
-            self._cluster.stream(self._path, **query) as lines,
+            self._cluster.stream(self._path, **query) as answer,
             asyncio.timeout(_SILENCE_SECONDS),
         ):
-            while line := await lines.readline():
+            async for line in pieces_of_lines(answer, _MOST_EVENT_BYTES):
                 version = await self._take(json.loads(line))
         return version
 
@@ -137,7 +150,7 @@ class Pods:
                 if kind == "DELETED":
                     self._known.pop(metadata["name"], None)
                 else:
-                    self._known[metadata["name"]] = pod
+                    self._known[metadata["name"]] = as_read(pod)
                 self._changed.notify_all()
         return str(metadata["resourceVersion"])
 

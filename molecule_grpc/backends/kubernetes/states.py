@@ -23,9 +23,28 @@ _IMAGE: Final = {
     "ErrImagePull": (FailureReason.IMAGE_MISSING, "the image cannot be pulled"),
     "ImagePullBackOff": (FailureReason.IMAGE_MISSING, "the image cannot be pulled"),
 }
+_READ_METADATA: Final = ("name", "namespace", "labels", "deletionTimestamp")
+_READ_STATUS: Final = (
+    "phase",
+    "reason",
+    "message",
+    "podIP",
+    "conditions",
+    "initContainerStatuses",
+    "containerStatuses",
+)
 _CONFIGURATION: Final = frozenset(
     {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
 )
+
+
+def as_read(pod: Json) -> Json:
+    """A pod's record without what nobody here reads: its specification above all."""
+    metadata, status = pod["metadata"], pod.get("status") or {}
+    return {
+        "metadata": {name: metadata[name] for name in _READ_METADATA if name in metadata},
+        "status": {name: status[name] for name in _READ_STATUS if name in status},
+    }
 
 
 def status_of(pod: Json, resource_id: str) -> Status:

@@ -32,6 +32,7 @@ from molecule_grpc.backends.ports import StatusMoves
 from molecule_grpc.backends.reconcile.rules import absent, orphans
 from molecule_grpc.backends.reconcile.store import comparing as store
 from molecule_grpc.backends.reconcile.store.comparing import Leftover
+from molecule_grpc.backends.restart_limits import RestartLimits
 from molecule_grpc.db.pool import Pool
 from molecule_grpc.events.names import EventType
 
@@ -49,15 +50,22 @@ class Reconcile:
 
     Args:
         moves: status moves of workspaces.
+        limits: of restarts after a loss.
         announce: wakes the runners, and the readers of the feed of events.
     """
 
     def __init__(
-        self, pool: Pool, dispatch: Dispatch, moves: StatusMoves, announce: Callable[[], None]
+        self,
+        pool: Pool,
+        dispatch: Dispatch,
+        moves: StatusMoves,
+        limits: RestartLimits,
+        announce: Callable[[], None],
     ) -> None:
         self._pool = pool
         self._dispatch = dispatch
         self._moves = moves
+        self._limits = limits
         self._announce = announce
 
     async def compare(self) -> None:
@@ -156,7 +164,7 @@ class Reconcile:
             async with self._pool.acquire() as conn, conn.transaction():
                 some = lost[start : start + _BATCH]
                 held = await store.hold_lost(conn, backend, some, asked)
-                healed = await heal(conn, self._moves, held, "reconcile")
+                healed = await heal(conn, self._moves, held, self._limits)
             if healed:
                 metrics.DRIFT_HEALED[backend].inc(len(healed))
                 log.warning("workloads were gone", backend=backend, count=len(healed))

@@ -42,8 +42,12 @@ _ROW = f"""
 
 _GET = f"{_ROW} WHERE w.id = $1 AND ($2::uuid IS NULL OR w.organization_id = $2)"
 
-# About what a row takes in an answer. Its other texts have bounds of their own.
-ROW_BYTES = "2000 + coalesce(octet_length(w.agent_card::text), 0)"
+# About what a row takes in an answer: the texts that may be long, and room for the others. A role
+# has up to 16 KiB, an error and a task up to 8 KiB each.
+ROW_BYTES = "2000 + " + " + ".join(
+    f"coalesce(octet_length(w.{text}), 0)"
+    for text in ("agent_card::text", "role", "last_sample_error", "current_task")
+)
 
 
 def _list_statement(organization: str) -> str:

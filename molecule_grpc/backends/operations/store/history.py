@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
 from molecule_grpc.backends.operations.values import Past
-from molecule_grpc.db.pool import Connection, Pool
+from molecule_grpc.db.pool import Pool
 
 _COLUMNS = ", ".join(Past._fields)
 
@@ -42,12 +41,6 @@ _DROP_MANY = """
         WHERE number > $1 LIMIT $2
     ) RETURNING id
 """
-_COUNT_RECENT = """
-    SELECT workspace_id, count(*)::integer AS count FROM workspace_operations
-    WHERE workspace_id = ANY($1::uuid[]) AND kind IN ('start', 'restart') AND source = ANY($2)
-      AND created_at > now() - make_interval(mins => $3)
-    GROUP BY workspace_id
-"""
 
 
 async def list_of(
@@ -75,14 +68,6 @@ async def drop_old(pool: Pool, days: int, limit: int) -> int:
 async def drop_many(pool: Pool, most: int, limit: int) -> int:
     """Delete ended operations of workspaces that have more than `most`, the oldest ones."""
     return len(await pool.fetch(_DROP_MANY, most, limit))
-
-
-async def count_recent(
-    conn: Connection, workspace_ids: list[UUID], sources: Sequence[str], minutes: int
-) -> dict[UUID, int]:
-    """How many starts were asked for by these sources lately, by workspace; none is left out."""
-    rows = await conn.fetch(_COUNT_RECENT, workspace_ids, list(sources), minutes)
-    return {row["workspace_id"]: row["count"] for row in rows}
 
 
 async def known(pool: Pool, workspace_id: UUID, within: UUID | None) -> bool:

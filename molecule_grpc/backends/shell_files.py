@@ -1,4 +1,4 @@
-"""Files of a workload by a shell inside: the command that lists them, and what its output means."""
+"""Files of a workload by a shell inside: commands, and what exit codes and output mean."""
 
 from __future__ import annotations
 
@@ -7,13 +7,27 @@ from typing import Final
 
 from molecule_grpc.backends.contract import (
     BackendFailure,
+    DirectoryThere,
     FailureReason,
     FileEntry,
+    FileMissing,
+    OutsideRoot,
     TooManyFiles,
 )
 
-# Exit code of a command whose file or directory is not there.
-NOT_THERE: Final = 66
+# Exit codes of commands: the file or directory is not there; a link leads out of the path's top
+# directory; a directory is where a file is to be written.
+NOT_THERE, OUTSIDE, DIRECTORY = 66, 67, 68
+REFUSALS: Final[dict[int, type[Exception]]] = {
+    NOT_THERE: FileMissing,
+    OUTSIDE: OutsideRoot,
+    DIRECTORY: DirectoryThere,
+}
+# Read of what a command prints that is no listing.
+OUTPUT_BYTES: Final = 1024 * 1024
+# Deletes the file or link `$1`.
+DELETE: Final = f'[ -f "$1" ] || [ -L "$1" ] || exit {NOT_THERE}; exec rm -f -- "$1"'
+# Lists what lies at most `$2` levels below the directory `$1`.
 # Names may hold anything but NUL: numbers in lines, NUL, each name with its NUL, NUL.
 LIST: Final = (
     f'[ -d "$1" ] || exit {NOT_THERE}; cd -- "$1" && '
@@ -21,6 +35,8 @@ LIST: Final = (
     """'stat -c "%f %s %Y" -- "$@"; printf "\\0"; printf "%s\\0" "$@"; printf "\\0"' sh {} +"""
 )
 _TYPE_BITS, _DIRECTORY_BITS = 0o170000, 0o040000
+# Of a name with its numbers, on average.
+_ENTRY_BYTES: Final = 512
 
 
 def entries_of(printed: bytes, path: str, limit: int) -> list[FileEntry]:
@@ -43,6 +59,16 @@ def entries_of(printed: bytes, path: str, limit: int) -> list[FileEntry]:
     if len(entries) > limit:
         raise TooManyFiles(path)
     return entries
+
+
+def listing_bytes(limit: int) -> int:
+    """How much of a listing is read: room for `limit` files, and 1 MiB at least."""
+    return max(OUTPUT_BYTES, limit * _ENTRY_BYTES)
+
+
+def is_read_only(errors: bytes | bytearray) -> bool:
+    """Whether a command says that the root or a mount may not be written."""
+    return b"read-only file system" in errors.lower()
 
 
 def _entry(numbers: bytes, name: bytes) -> FileEntry:
