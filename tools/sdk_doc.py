@@ -30,7 +30,10 @@ raised by them. How an inbox behaves: [inbox.md](inbox.md). Every reason of an e
 """
 # The order of reading; further modules follow by name.
 _PATH = re.compile(r"PosixPath\('([^']*)'\)")
-_FIRST = ("agent", "serve", "items", "inbox", "files", "delegation", "platform", "errors")
+_FIRST = (
+    "agent", "serve", "items", "inbox", "files", "delegation",
+    "platform", "workspaces", "verbs", "tokens", "administration", "errors",
+)  # fmt: skip
 
 
 def render() -> str:
