@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from molecule_grpc.admin.wiring import open_admin
@@ -13,6 +13,7 @@ from molecule_grpc.backends.images_wiring import open_images
 from molecule_grpc.backends.lifecycle_wiring import open_lifecycle
 from molecule_grpc.backends.wiring import open_backends
 from molecule_grpc.bundles.wiring import open_bundles
+from molecule_grpc.configuration.usage import TokenCounts
 from molecule_grpc.configuration.wiring import make_token_counts, open_configuration
 from molecule_grpc.core import Core, Slice, open_core, running
 from molecule_grpc.db.health import DatabaseHealth
@@ -22,9 +23,9 @@ from molecule_grpc.delegation.wiring import DelegationSlice, open_delegation
 from molecule_grpc.events.wiring import Events, make_events
 from molecule_grpc.faces.mcp.wiring import make_mcp
 from molecule_grpc.faces.port import platform_of
-from molecule_grpc.memory.wiring import open_memory
-from molecule_grpc.schedules.wiring import open_schedules
-from molecule_grpc.secrets.wiring import open_secrets
+from molecule_grpc.memory.wiring import MemorySlice, open_memory
+from molecule_grpc.schedules.wiring import SchedulesSlice, open_schedules
+from molecule_grpc.secrets.wiring import SecretsSlice, open_secrets
 from molecule_grpc.server.methods import Method, bind, request_types
 from molecule_grpc.server.metrics import PUBLISH_SECONDS, CallMetrics
 from molecule_grpc.server.pipeline import Pipeline
@@ -36,7 +37,7 @@ from molecule_grpc.server.validation import Validator
 from molecule_grpc.settings.settings import Settings
 from molecule_grpc.templates.wiring import make_start_files, open_templates
 from molecule_grpc.upload.wiring import open_upload
-from molecule_grpc.workspace.wiring import open_workspace
+from molecule_grpc.workspace.wiring import WorkspaceSlice, open_workspace
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,80 +72,18 @@ async def application(settings: Settings, dsn: str, worker: str) -> AsyncIterato
     """
     async with contextlib.AsyncExitStack() as stack:
         core, base = await stack.enter_async_context(open_core(settings, dsn, worker))
-        workspace = await stack.enter_async_context(open_workspace(core))
-        tokens = make_token_counts(core)
-        delegation = await stack.enter_async_context(open_delegation(core, workspace, tokens.note))
-        upload = await stack.enter_async_context(
-            open_upload(core, delegation.announce_files, workspace)
-        )
-        memory = await stack.enter_async_context(open_memory(core, record_acts, workspace))
-        secrets = open_secrets(core)
-        workspace.stores_secrets_by(secrets.secrets.of_new_workspace)
-        approvals = open_approvals(core, workspace, delegation.leave_message)
-        schedules = open_schedules(core, workspace, delegation.ledger.fires)
-        start_files = make_start_files(core)
-        workspace.on_remove(start_files.forget)
-        workspace.on_uses(start_files.uses)
-        backends = await stack.enter_async_context(
-            open_backends(core, workspace, secrets.secrets, start_files)
-        )
-        lifecycle = await stack.enter_async_context(
-            open_lifecycle(
-                core,
-                backends,
-                workspace,
-                delegation,
-                names=secrets.secrets.names,
-                renews=secrets.restarts_by,
-            )
-        )
-        configuration = await stack.enter_async_context(
-            open_configuration(core, secrets.models, tokens)
-        )
-        images = open_images(core, backends, workspace.verbs)
-        copies = config_copies(core, backends, workspace)
-        bundles = open_bundles(core, workspace.imports, start_files, copies, secrets.secrets)
-        templates = open_templates(
-            core, workspace, secrets.secrets, start_files, schedules.put_of_template
-        )
+        agents = await _open_agents(stack, core)
+        workloads = await _open_workloads(stack, core, agents)
         events = await _events(core)
-        mcp = make_mcp(core, platform_of(workspace, delegation, memory))
         tasks: dict[str, BackgroundTask] = {}
-        admin = await stack.enter_async_context(
-            open_admin(
-                core,
-                ledger=delegation.ledger.views,
-                retries=delegation.ledger.retries,
-                dead_letters=delegation.dead_letters,
-                drop_stale=delegation.outbound.queue_queries.drop_stale,
-                healthy=core.database.answers,
-                tasks=lambda: tasks,
-                memory_rights=memory.rights,
-                memory_exports=memory.exports,
-                memory_imports=memory.imports,
-            )
-        )
         slices = [
             base,
             Slice(tasks=garbage_collection_tasks()),
             Slice(tasks=events.tasks, loops=events.loops),
-            workspace.slice,
-            backends.slice,
-            lifecycle,
-            open_access(core, backends, workspace),
-            images,
-            delegation.served(
-                events.service, mcp, workspace.service.answer_heartbeat, memory.session
-            ),
-            upload,
-            memory.slice,
-            secrets.slice,
-            configuration.slice,
-            bundles,
-            schedules.slice,
-            approvals,
-            templates,
-            admin,
+            *agents.slices,
+            *workloads,
+            _served(core, agents, events),
+            await _open_admin(stack, core, agents, tasks),
         ]
         methods = bind(pair for each in slices for pair in each.handlers)
         metrics = CallMetrics(method.path for method in methods)
@@ -161,8 +100,123 @@ async def application(settings: Settings, dsn: str, worker: str) -> AsyncIterato
             list(tasks.values()),
             core.streams,
             core.unread,
-            delegation,
+            agents.delegation,
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Agents:
+    """The slices that serve agents, whoever starts them.
+
+    Args:
+        tokens: counts the tokens that answers of agents tell of.
+        slices: in the order of their opening, but for what `_served` makes of `delegation`.
+    """
+
+    workspace: WorkspaceSlice
+    delegation: DelegationSlice
+    memory: MemorySlice
+    secrets: SecretsSlice
+    schedules: SchedulesSlice
+    tokens: TokenCounts
+    slices: list[Slice]
+
+
+async def _open_agents(stack: contextlib.AsyncExitStack, core: Core) -> _Agents:
+    workspace = await stack.enter_async_context(open_workspace(core))
+    tokens = make_token_counts(core)
+    delegation = await stack.enter_async_context(open_delegation(core, workspace, tokens.note))
+    upload = await stack.enter_async_context(
+        open_upload(core, delegation.announce_files, workspace)
+    )
+    memory = await stack.enter_async_context(open_memory(core, record_acts, workspace))
+    secrets = open_secrets(core)
+    workspace.stores_secrets_by(secrets.secrets.of_new_workspace)
+    approvals = open_approvals(core, workspace, delegation.leave_message)
+    schedules = open_schedules(core, workspace, delegation.ledger.fires)
+    return _Agents(
+        workspace=workspace,
+        delegation=delegation,
+        memory=memory,
+        secrets=secrets,
+        schedules=schedules,
+        tokens=tokens,
+        slices=[
+            workspace.slice,
+            upload,
+            memory.slice,
+            secrets.slice,
+            approvals,
+            schedules.slice,
+        ],
+    )
+
+
+async def _open_workloads(
+    stack: contextlib.AsyncExitStack, core: Core, agents: _Agents
+) -> list[Slice]:
+    """The slices that start agents, and say with what: files, images, models, templates."""
+    workspace, secrets = agents.workspace, agents.secrets.secrets
+    files = make_start_files(core)
+    workspace.on_remove(files.forget)
+    workspace.on_uses(files.uses)
+    backends = await stack.enter_async_context(open_backends(core, workspace, secrets, files))
+    lifecycle = await stack.enter_async_context(
+        open_lifecycle(
+            core,
+            backends,
+            workspace,
+            agents.delegation,
+            names=secrets.names,
+            renews=agents.secrets.restarts_by,
+        )
+    )
+    configuration = await stack.enter_async_context(
+        open_configuration(core, agents.secrets.models, agents.tokens)
+    )
+    copies = config_copies(core, backends, workspace)
+    return [
+        backends.slice,
+        lifecycle,
+        configuration.slice,
+        open_access(core, backends, workspace),
+        open_images(core, backends, workspace.verbs),
+        open_bundles(core, workspace.imports, files, copies, secrets),
+        open_templates(core, workspace, secrets, files, agents.schedules.put_of_template),
+    ]
+
+
+def _served(core: Core, agents: _Agents, events: Events) -> Slice:
+    """DelegationService, which serves the feed of events and the MCP face besides."""
+    workspace, delegation, memory = agents.workspace, agents.delegation, agents.memory
+    mcp = make_mcp(core, platform_of(workspace, delegation, memory))
+    return delegation.served(
+        events.service, mcp, workspace.service.answer_heartbeat, memory.session
+    )
+
+
+async def _open_admin(
+    stack: contextlib.AsyncExitStack,
+    core: Core,
+    agents: _Agents,
+    tasks: Mapping[str, BackgroundTask],
+) -> Slice:
+    """AdminService. `tasks` has all tasks of the worker by the time a call asks for them."""
+    delegation, memory = agents.delegation, agents.memory
+    return await stack.enter_async_context(
+        open_admin(
+            core,
+            ledger=delegation.ledger.views,
+            retries=delegation.ledger.retries,
+            dead_letters=delegation.dead_letters,
+            drop_stale=delegation.outbound.queue_queries.drop_stale,
+            healthy=core.database.answers,
+            tasks=lambda: tasks,
+            memory_rights=memory.rights,
+            memory_exports=memory.exports,
+            memory_imports=memory.imports,
+        )
+    )
 
 
 async def _events(core: Core) -> Events:

@@ -12,7 +12,8 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-from molecule_grpc.backends.contract import Backend, Capability
+from molecule_grpc.backends.contract.backend import Backend
+from molecule_grpc.backends.contract.names import Capability
 from molecule_grpc.backends.control_plane.backend import ControlPlane
 from molecule_grpc.backends.docker.backend import DockerBackend
 from molecule_grpc.backends.ec2.backend import Ec2Backend

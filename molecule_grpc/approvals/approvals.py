@@ -8,8 +8,8 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from molecule_grpc.approvals.store import rows
-from molecule_grpc.approvals.store.rows import Place
+from molecule_grpc.approvals.store import asking, deciding, reading
+from molecule_grpc.approvals.store.reading import Place
 from molecule_grpc.approvals.values import Approval, Asked, Status
 from molecule_grpc.db.pool import Pool, database_errors
 from molecule_grpc.kernel.errors import Invalid, NotFound
@@ -61,11 +61,11 @@ class Approvals:
         approval_id = new_id()
         with database_errors():
             async with self._pool.acquire() as conn, conn.transaction():
-                if not await rows.lock(conn, workspace_id):
+                if not await asking.lock(conn, workspace_id):
                     raise NotFound("workspace not found", reason="WORKSPACE_NOT_FOUND")
-                if self._quota.exceeded(await rows.count_pending(conn, workspace_id)):
+                if self._quota.exceeded(await asking.count_pending(conn, workspace_id)):
                     raise self._quota.refusal(workspace_id)
-                return approval_id, await rows.insert(conn, approval_id, workspace_id, asked)
+                return approval_id, await asking.insert(conn, approval_id, workspace_id, asked)
 
     async def decide(
         self,
@@ -85,13 +85,13 @@ class Approvals:
         """
         decided_by = clean(decided_by)
         with database_errors():
-            found = await rows.get(self._pool, approval_id, workspace_id, within)
+            found = await reading.get(self._pool, approval_id, workspace_id, within)
             if found is None:
                 raise NotFound("approval not found", reason="APPROVAL_NOT_FOUND")
-            if await rows.decide(self._pool, approval_id, workspace_id, status, decided_by):
+            if await deciding.decide(self._pool, approval_id, workspace_id, status, decided_by):
                 self._decided()
                 return
-            found = await rows.get(self._pool, approval_id, workspace_id, within)
+            found = await reading.get(self._pool, approval_id, workspace_id, within)
         if found is None or found.status is not status:
             raise NotFound(
                 "the approval is not pending any more",
@@ -112,7 +112,7 @@ class Approvals:
         """
         limit = limit or _DEFAULT_LISTED
         with database_errors():
-            found = await rows.of_workspace(
+            found = await reading.of_workspace(
                 self._pool, workspace_id, behind=self._place(page_token), limit=limit + 1
             )
         return page_of(found, limit=limit, size=_size)
@@ -123,7 +123,7 @@ class Approvals:
         """Pending requests of an organisation, or of all, newest first; otherwise as above."""
         limit = limit or _DEFAULT_LISTED
         with database_errors():
-            found = await rows.pending(
+            found = await reading.pending(
                 self._pool, organization_id, behind=self._place(page_token), limit=limit + 1
             )
         return page_of(found, limit=limit, size=_size)
@@ -136,7 +136,7 @@ class Approvals:
         """Use of a workspace's quota of pending requests."""
         if workspace_id is None:
             return []
-        return [QuotaUse(self._quota, await rows.count_pending(self._pool, workspace_id))]
+        return [QuotaUse(self._quota, await asking.count_pending(self._pool, workspace_id))]
 
     def _place(self, page_token: str) -> Place | None:
         parts = self._page_tokens.read(_LISTING, page_token, datetime, UUID)

@@ -8,7 +8,7 @@ import structlog
 from prometheus_client import Counter
 
 from molecule_grpc.approvals.ports import LeaveMessage
-from molecule_grpc.approvals.store import rows
+from molecule_grpc.approvals.store import deciding, retention
 from molecule_grpc.approvals.values import TIMEOUT, Decided
 from molecule_grpc.db.pool import Pool
 from molecule_grpc.db.sweep import in_batches
@@ -48,7 +48,7 @@ class Upkeep:
         """Deny what nobody has decided in time."""
 
         async def step(limit: int) -> int:
-            return await rows.expire(self._pool, limit)
+            return await deciding.expire(self._pool, limit)
 
         if expired := await in_batches(EXPIRY_NAME, step, batch=_BATCH):
             _EXPIRED.inc(expired)
@@ -57,10 +57,10 @@ class Upkeep:
         """Tell agents of decisions. Whose inbox is full is told later, for a day."""
 
         async def step(limit: int) -> int:
-            found = await rows.take_untold(self._pool, limit)
+            found = await deciding.take_untold(self._pool, limit)
             told = [each.id for each in found if await self._tell(each)]
             if told:
-                await rows.told(self._pool, told)
+                await deciding.told(self._pool, told)
             return len(found)
 
         await in_batches(TELLING_NAME, step, batch=_BATCH)
@@ -80,10 +80,10 @@ class Upkeep:
         """Delete requests that are too old, and what is more than 1,000 of a workspace."""
 
         async def old(limit: int) -> int:
-            return await rows.drop_old(self._pool, self._retention_days, limit)
+            return await retention.drop_old(self._pool, self._retention_days, limit)
 
         async def many(limit: int) -> int:
-            return await rows.drop_many(self._pool, _MOST_REQUESTS, limit)
+            return await retention.drop_many(self._pool, _MOST_REQUESTS, limit)
 
         await in_batches(RETENTION_NAME, old, batch=_DROPPED_AT_ONCE)
         await in_batches(RETENTION_NAME, many, batch=_DROPPED_AT_ONCE)

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import NoReturn
 
-from molecule_grpc.backends.contract import (
-    LOG_SECONDS,
-    BackendName,
+from molecule_grpc.backends.contract.backend import LOG_SECONDS
+from molecule_grpc.backends.contract.entering import (
     ExecSession,
     FileEntry,
     LogChunk,
-    Refused,
-    Resource,
     TerminalSize,
     Usage,
 )
+from molecule_grpc.backends.contract.failures import Refused
+from molecule_grpc.backends.contract.names import BackendName
+from molecule_grpc.backends.contract.workloads import Resource
 
 
 class Closed:

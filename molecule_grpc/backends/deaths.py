@@ -9,13 +9,8 @@ from typing import Final
 
 import structlog
 
-from molecule_grpc.backends.contract import (
-    Absent,
-    BackendFailure,
-    Resource,
-    Status,
-    Stopped,
-)
+from molecule_grpc.backends.contract.failures import BackendFailure
+from molecule_grpc.backends.contract.workloads import Absent, Resource, Status, Stopped
 from molecule_grpc.backends.dispatch import Dispatch
 from molecule_grpc.backends.last_output import last_output, with_output
 from molecule_grpc.backends.operations.store import live

@@ -14,15 +14,11 @@ from uuid import UUID
 
 import structlog
 
-from molecule_grpc.backends.contract import (
-    STATUS_SECONDS,
+from molecule_grpc.backends.contract.backend import STATUS_SECONDS, Backend
+from molecule_grpc.backends.contract.failures import BackendFailure, FailureReason, Refused
+from molecule_grpc.backends.contract.names import BackendName, Capability
+from molecule_grpc.backends.contract.workloads import (
     Absent,
-    Backend,
-    BackendFailure,
-    BackendName,
-    Capability,
-    FailureReason,
-    Refused,
     Resource,
     Running,
     Started,

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
-from molecule_grpc.backends.contract import (
-    STATUS_SECONDS,
-    BackendFailure,
-    Capability,
-    Refused,
-    Resource,
-    WorkloadMissing,
-)
+from molecule_grpc.backends.contract.backend import STATUS_SECONDS
+from molecule_grpc.backends.contract.failures import BackendFailure, Refused, WorkloadMissing
+from molecule_grpc.backends.contract.names import Capability
+from molecule_grpc.backends.contract.workloads import Resource
 from molecule_grpc.backends.dispatch import Dispatch
 from molecule_grpc.backends.tails import TAIL_BYTES, TAIL_LINES, tail_of
 

@@ -6,7 +6,8 @@ from typing import Final
 
 from prometheus_client import Counter, Histogram
 
-from molecule_grpc.backends.contract import BackendName, FailureReason
+from molecule_grpc.backends.contract.failures import FailureReason
+from molecule_grpc.backends.contract.names import BackendName
 
 SUCCEEDED: Final = "succeeded"
 FAILED: Final = "failed"

@@ -5,12 +5,10 @@ from __future__ import annotations
 from uuid import UUID
 
 from molecule_grpc.backends.closed import Closed
-from molecule_grpc.backends.contract import (
+from molecule_grpc.backends.contract.failures import BackendFailure, FailureReason
+from molecule_grpc.backends.contract.names import BackendName, Capability
+from molecule_grpc.backends.contract.workloads import (
     Absent,
-    BackendFailure,
-    BackendName,
-    Capability,
-    FailureReason,
     Owned,
     Resource,
     Started,

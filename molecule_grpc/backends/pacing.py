@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import TypeVar
 
-from molecule_grpc.backends.contract import BackendFailure, FailureReason
+from molecule_grpc.backends.contract.failures import BackendFailure, FailureReason
 
 T = TypeVar("T")
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Final
 
-from molecule_grpc.backends.contract import (
+from molecule_grpc.backends.contract.entering import FileEntry
+from molecule_grpc.backends.contract.failures import (
     BackendFailure,
     DirectoryThere,
     FailureReason,
-    FileEntry,
     FileMissing,
     OutsideRoot,
     TooManyFiles,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Final
 
-from molecule_grpc.backends.contract import LogChunk
+from molecule_grpc.backends.contract.entering import LogChunk
 
 # What is asked of an engine, and what of the answer is kept.
 TAIL_LINES: Final = 40

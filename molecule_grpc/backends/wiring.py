@@ -4,23 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import Final
-from uuid import UUID, uuid4
+from typing import Final, NamedTuple
+from uuid import uuid4
 
 from molecule_grpc.backends.asking import Asking
-from molecule_grpc.backends.contract import Backend, BackendName
-from molecule_grpc.backends.control_plane.backend import ControlPlane
-from molecule_grpc.backends.control_plane.client import ControlPlaneClient
+from molecule_grpc.backends.contract.names import BackendName
 from molecule_grpc.backends.dispatch import Dispatch
-from molecule_grpc.backends.docker.backend import DockerBackend
-from molecule_grpc.backends.docker.gate import ListenerFile
 from molecule_grpc.backends.egress_wiring import open_egress
+from molecule_grpc.backends.engines import configured, dispatch_over, docker_tasks, images_of
 from molecule_grpc.backends.images.pins import Pins
-from molecule_grpc.backends.images.ports import ImageEngine
-from molecule_grpc.backends.kubernetes.backend import KubernetesBackend
-from molecule_grpc.backends.none import NoBackend
 from molecule_grpc.backends.operations.endings import Endings, OnEnded
 from molecule_grpc.backends.operations.execution import Execution, Prepare
 from molecule_grpc.backends.operations.history import History
@@ -43,9 +37,7 @@ from molecule_grpc.db.pool import Connection
 from molecule_grpc.db.sweep import SWEEP_TIMEOUT_SECONDS, in_batches
 from molecule_grpc.events.store import CHANNEL_ALL
 from molecule_grpc.server.tasks import BackgroundTask
-from molecule_grpc.settings.backends import AUTO
 from molecule_grpc.settings.settings import Settings
-from molecule_grpc.settings.values import SettingsError
 
 _MEASURE_SECONDS: Final = 5.0
 _LEFTOVER_SECONDS: Final = 15.0
@@ -89,49 +81,29 @@ async def open_backends(
         installation = await installation_id(core.pool)
         key = await proxy_key(core.pool)
         egress = open_egress(core, key)
-        backends = [NoBackend(), *_configured(core.settings, installation)]
+        backends = configured(core.settings, installation)
         for each in backends:
             stack.push_async_callback(each.close)
-        settings = core.settings.backends
-        dispatch = Dispatch(
-            starts_on(core.settings),
-            backends,
-            start_timeout=settings.start_timeout,
-            stop_timeout=settings.stop_timeout,
-            first_pause=settings.retry_pause,
-        )
+        dispatch = dispatch_over(core.settings, backends)
         announce = functools.partial(core.wakeups.announce, [OPERATIONS, CHANNEL_ALL])
         asking = Asking(dispatch, announce)
         workspaces.starts_by(asking)
         workspaces.on_remove(asking.remove)
         workspaces.on_removed(lambda _: announce())
-        pins = Pins(core.pool, _images(backends), ignored=core.settings.docker.local_images)
-        requests = Requests(
-            core.pool,
-            core.settings.edge.external_platform_url,
-            secrets.values,
-            lambda workspace_id: files.of_start(workspace_id, dispatch.kept_by),
-            pins.of_workspace,
-            key,
-        )
-        note = functools.partial(_note_delivery, files, dispatch)
-        bootstraps = Bootstraps(core.pool, requests.prepare, workspaces.provision_seconds, note)
-        by_token = dispatch.starts_on is BackendName.EC2
-        prepare = bootstraps.prepare if by_token else requests.prepare
-        endings, runner = _runner(core, dispatch, workspaces, prepare, announce)
-        if not by_token:
-            endings.on_ended(functools.partial(_on_started, note))
-        reconcile = Reconcile(
-            core.pool, dispatch, workspaces.moves, restart_limits(core.settings), announce
-        )
+        pins = Pins(core.pool, images_of(backends), ignored=core.settings.docker.local_images)
+        starts = _starts(core, dispatch, workspaces, secrets, files, pins, key)
+        endings, runner = _runner(core, dispatch, workspaces, starts.prepare, announce)
+        endings.on_ended(starts.on_ended)
+        limits = restart_limits(core.settings)
+        reconcile = Reconcile(core.pool, dispatch, workspaces.moves, limits, announce)
         yield BackendsSlice(
             slice=Slice(
                 handlers=[
                     handlers(OperationsService(History(core.pool, core.page_tokens))),
-                    bootstrap_handlers(BootstrapService(bootstraps)),
+                    bootstrap_handlers(BootstrapService(starts.bootstraps)),
                     *egress.handlers,
                 ],
-                tasks=[*_tasks(core, reconcile), *_docker_tasks(backends), *egress.tasks],
+                tasks=[*_tasks(core, reconcile), *docker_tasks(backends), *egress.tasks],
                 loops={"operations": runner.run, **egress.loops},
             ),
             dispatch=dispatch,
@@ -141,89 +113,47 @@ async def open_backends(
         )
 
 
-def starts_on(settings: Settings) -> BackendName:
-    """Where workspaces are started: as named, or the control plane where it is fully given."""
-    named = settings.backends.backend
-    if named != AUTO:
-        return BackendName(named)
-    given = settings.deployment.saas_org_id and settings.control_plane.base_url
-    return BackendName.CONTROL_PLANE if given else BackendName.NONE
-
-
 def restart_limits(settings: Settings) -> RestartLimits:
     """How often a workspace is started again by the platform itself."""
     given = settings.workspace
     return RestartLimits(deaths=given.death_limit, backoff=given.restart_backoff)
 
 
-def _configured(settings: Settings, installation: UUID) -> list[Backend]:
-    """The backends that start workspaces, or keep some that were started earlier."""
-    wanted = {starts_on(settings), *(BackendName(name) for name in settings.backends.kept)}
-    opened: list[Backend] = []
-    if BackendName.CONTROL_PLANE in wanted:
-        opened.append(_control_plane(settings, installation))
-    if BackendName.EC2 in wanted:
-        opened.append(_ec2(settings, installation))
-    if BackendName.KUBERNETES in wanted:
-        url = _platform_url(settings)
-        opened.append(KubernetesBackend(settings.kubernetes, str(installation), platform_url=url))
-    if BackendName.DOCKER in wanted:
-        opened.append(_docker(settings, installation))
-    return opened
+class _Starts(NamedTuple):
+    """How a workload is given its variables and files.
+
+    Args:
+        bootstraps: for those that fetch them with a token.
+        on_ended: remembers, with the end of an operation, what a backend was handed.
+    """
+
+    prepare: Prepare
+    bootstraps: Bootstraps
+    on_ended: OnEnded
 
 
-def _ec2(settings: Settings, installation: UUID) -> Backend:
-    """Raises `SettingsError` where the extra `ec2` is not installed."""
-    try:
-        from molecule_grpc.backends.ec2.backend import Ec2Backend  # noqa: PLC0415  (an extra)
-    except ImportError as error:
-        raise SettingsError(
-            f"the backend ec2 needs what `pip install 'molecule-grpc[ec2]'` brings: {error}"
-        ) from error
-    return Ec2Backend(settings.ec2, str(installation))
-
-
-def _docker(settings: Settings, installation: UUID) -> DockerBackend:
-    port = settings.edge.port
-    gate = ListenerFile(
-        settings.docker.gateway_directory,
-        port,
-        settings.docker,
-        certificates=settings.edge.tls_client_ca_file is not None,
+def _starts(
+    core: Core,
+    dispatch: Dispatch,
+    workspaces: Workspaces,
+    secrets: Secrets,
+    files: StartFiles,
+    pins: Pins,
+    key: bytes,
+) -> _Starts:
+    requests = Requests(
+        core.pool,
+        core.settings.edge.external_platform_url,
+        secrets.values,
+        lambda workspace_id: files.of_start(workspace_id, dispatch.kept_by),
+        pins.of_workspace,
+        key,
     )
-    return DockerBackend(settings.docker, str(installation), platform_port=port, gate=gate)
-
-
-def _images(backends: Iterable[Backend]) -> ImageEngine | None:
-    """The engine that has images; None where none has."""
-    return next((each.images for each in backends if isinstance(each, DockerBackend)), None)
-
-
-def _docker_tasks(backends: Iterable[Backend]) -> list[BackgroundTask]:
-    """After a start of the platform containers run whose gateways nobody listens at yet."""
-    return [
-        BackgroundTask("container-networks", _NETWORKS_SECONDS, each.announce_networks)
-        for each in backends
-        if isinstance(each, DockerBackend)
-    ]
-
-
-def _control_plane(settings: Settings, installation: UUID) -> ControlPlane:
-    given = settings.control_plane
-    client = ControlPlaneClient(
-        given, admin_token=settings.auth.admin_token, installation=str(installation)
-    )
-    return ControlPlane(
-        client,
-        organization=settings.deployment.saas_org_id,
-        platform_url=_platform_url(settings),
-        console_token=given.console_token,
-    )
-
-
-def _platform_url(settings: Settings) -> str:
-    edge = settings.edge
-    return edge.external_platform_url or f"{edge.scheme}://{edge.host}:{edge.port}"
+    note = functools.partial(_note_delivery, files, dispatch)
+    bootstraps = Bootstraps(core.pool, requests.prepare, workspaces.provision_seconds, note)
+    if dispatch.starts_on is BackendName.EC2:
+        return _Starts(bootstraps.prepare, bootstraps, _nothing)
+    return _Starts(requests.prepare, bootstraps, functools.partial(_on_started, note))
 
 
 def _runner(
@@ -267,6 +197,10 @@ async def _on_started(
     """A backend that was handed the files has them when the start succeeds."""
     if operation.kind.starts and ending.state is State.SUCCEEDED:
         await note(conn, operation)
+
+
+async def _nothing(conn: Connection, operation: Operation, ending: Ending) -> None:
+    """A machine that fetches its files is known to have them when it does."""
 
 
 def _tasks(core: Core, reconcile: Reconcile) -> list[BackgroundTask]:

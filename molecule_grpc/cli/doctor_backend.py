@@ -6,11 +6,12 @@ import asyncio
 from collections.abc import Iterator
 from typing import Any, Final
 
-from molecule_grpc.backends.contract import BackendFailure, BackendName
+from molecule_grpc.backends.contract.failures import BackendFailure
+from molecule_grpc.backends.contract.names import BackendName
 from molecule_grpc.backends.docker.engine import Engine
 from molecule_grpc.backends.docker.failures import calling
 from molecule_grpc.backends.docker.images import Images
-from molecule_grpc.backends.wiring import starts_on
+from molecule_grpc.backends.engines import starts_on
 from molecule_grpc.cli import doctor_egress
 from molecule_grpc.cli.doctor import Finding
 from molecule_grpc.cli.doctor_kubernetes import doctor_kubernetes

@@ -6,7 +6,8 @@ from typing import Final
 
 from botocore.exceptions import ClientError
 
-from molecule_grpc.backends.contract import BackendFailure, StartRequest
+from molecule_grpc.backends.contract.failures import BackendFailure
+from molecule_grpc.backends.contract.workloads import StartRequest
 from molecule_grpc.backends.ec2.calls import Calls, calling
 from molecule_grpc.backends.ec2.failures import code_of
 from molecule_grpc.backends.ec2.launch import Launcher

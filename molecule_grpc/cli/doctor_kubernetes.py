@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Final
 
-from molecule_grpc.backends.contract import BackendFailure
+from molecule_grpc.backends.contract.failures import BackendFailure
 from molecule_grpc.backends.kubernetes.cluster import Cluster
 from molecule_grpc.backends.kubernetes.failures import calling
 from molecule_grpc.backends.kubernetes.rights import Right, has_right, rights

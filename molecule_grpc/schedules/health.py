@@ -14,8 +14,8 @@ from molecule_grpc.kernel.page import Page, page_of
 from molecule_grpc.kernel.page_tokens import PageTokens
 from molecule_grpc.schedules import rules
 from molecule_grpc.schedules.refusals import no_workspace
-from molecule_grpc.schedules.store import rows
-from molecule_grpc.schedules.store.rows import Place
+from molecule_grpc.schedules.store import reading
+from molecule_grpc.schedules.store.reading import Place
 from molecule_grpc.schedules.values import Judged
 
 _LISTING: Final = "schedule health"
@@ -90,7 +90,7 @@ class HealthViews:
         behind = None if parts is None else Place(*parts)  # type: ignore[arg-type]
         limit = limit or _DEFAULT_LISTED
         with database_errors():
-            found = await rows.health(
+            found = await reading.health(
                 self._pool, organization_id, workspace_id, behind=behind, limit=limit + 1
             )
         now = datetime.now(UTC)

@@ -17,7 +17,7 @@ from molecule_grpc.quotas import Quotas, QuotaUse
 from molecule_grpc.schedules import rules
 from molecule_grpc.schedules.ports import Ledger
 from molecule_grpc.schedules.refusals import name_taken, no_schedule, no_workspace
-from molecule_grpc.schedules.store import rows, runs
+from molecule_grpc.schedules.store import changing, reading, runs
 from molecule_grpc.schedules.store.runs import HandedOver
 from molecule_grpc.schedules.values import Run, Schedule, ScheduleChange, ScheduleText
 
@@ -75,14 +75,16 @@ class Schedules:
         schedule_id = new_id()
         with database_errors():
             async with self._pool.acquire() as conn, conn.transaction():
-                owner = await rows.owner(conn, workspace_id)
+                owner = await changing.owner(conn, workspace_id)
                 if owner is None:
                     raise no_workspace()
                 quotas = self._quotas
-                if await rows.name_taken(conn, workspace_id, text.name, but=schedule_id):
+                if await changing.name_taken(conn, workspace_id, text.name, but=schedule_id):
                     raise name_taken(text.name)
-                await rows.require_room(conn, owner, quotas.schedules, quotas.workspace_schedules)
-                if not await rows.insert(conn, schedule_id, owner, text, first, _RUNTIME):
+                await changing.require_room(
+                    conn, owner, quotas.schedules, quotas.workspace_schedules
+                )
+                if not await changing.insert(conn, schedule_id, owner, text, first, _RUNTIME):
                     raise name_taken(text.name)
             self._changed()
             return await self._get(workspace_id, schedule_id)
@@ -100,14 +102,14 @@ class Schedules:
         with database_errors():
             async with self._pool.acquire() as conn, conn.transaction():
                 # Renames to one name come one after the other.
-                owner = await rows.owner(conn, workspace_id)
-                found = await rows.hold(conn, workspace_id, schedule_id)
+                owner = await changing.owner(conn, workspace_id)
+                found = await changing.hold(conn, workspace_id, schedule_id)
                 if owner is None or found is None:
                     raise no_schedule()
                 text, next_run_at = changed(found, change, _now())
-                if await rows.name_taken(conn, workspace_id, text.name, but=schedule_id):
+                if await changing.name_taken(conn, workspace_id, text.name, but=schedule_id):
                     raise name_taken(text.name)
-                await rows.change(conn, schedule_id, text, next_run_at)
+                await changing.change(conn, schedule_id, text, next_run_at)
             self._changed()
             return await self._get(workspace_id, schedule_id)
 
@@ -118,7 +120,7 @@ class Schedules:
             NotFound: SCHEDULE_NOT_FOUND.
         """
         with database_errors():
-            if not await rows.delete(self._pool, workspace_id, schedule_id):
+            if not await changing.delete(self._pool, workspace_id, schedule_id):
                 raise no_schedule()
 
     async def run(self, workspace_id: UUID, schedule_id: UUID, *, deliver: bool) -> Fired:
@@ -131,7 +133,7 @@ class Schedules:
         run_id = new_id()
         with database_errors():
             async with self._pool.acquire() as conn, conn.transaction():
-                found = await rows.hold(conn, workspace_id, schedule_id)
+                found = await changing.hold(conn, workspace_id, schedule_id)
                 if found is None:
                     raise no_schedule()
                 if not deliver:
@@ -159,7 +161,7 @@ class Schedules:
         behind = None if parts is None else cast("tuple[str, UUID]", tuple(parts))
         limit = limit or _DEFAULT_LISTED
         with database_errors():
-            found = await rows.of_workspace(
+            found = await reading.of_workspace(
                 self._pool, workspace_id, behind=behind, limit=limit + 1
             )
         return page_of(found, limit=limit, size=_size)
@@ -194,19 +196,19 @@ class Schedules:
 
     async def quota_uses(self, organization_id: UUID, workspace_id: UUID | None) -> list[QuotaUse]:
         """Use of an organisation's quota of schedules, and of a workspace's."""
-        used = await rows.count_of_organization(self._pool, organization_id)
+        used = await reading.count_of_organization(self._pool, organization_id)
         uses = [QuotaUse(self._quotas.schedules, used)]
         if workspace_id is not None:
-            of_workspace = await rows.count_of_workspace(self._pool, workspace_id)
+            of_workspace = await reading.count_of_workspace(self._pool, workspace_id)
             uses.append(QuotaUse(self._quotas.workspace_schedules, of_workspace))
         return uses
 
     async def disable_all(self, conn: Connection, workspace_ids: list[UUID]) -> None:
         """Switch off the schedules of workspaces, in the transaction that removes them."""
-        await rows.disable_all(conn, workspace_ids)
+        await changing.disable_all(conn, workspace_ids)
 
     async def _get(self, workspace_id: UUID, schedule_id: UUID) -> Schedule:
-        found = await rows.get(self._pool, workspace_id, schedule_id)
+        found = await reading.get(self._pool, workspace_id, schedule_id)
         if found is None:
             raise no_schedule()
         return found

@@ -15,8 +15,8 @@ from molecule_grpc.quotas import Quotas
 from molecule_grpc.schedules import rules
 from molecule_grpc.schedules.refusals import no_workspace
 from molecule_grpc.schedules.schedules import changed
-from molecule_grpc.schedules.store import rows
-from molecule_grpc.schedules.store.rows import Owner
+from molecule_grpc.schedules.store import changing
+from molecule_grpc.schedules.store.changing import Owner
 from molecule_grpc.schedules.values import ScheduleChange, ScheduleText
 
 _TEMPLATE: Final = "template"
@@ -46,7 +46,7 @@ class TemplateSchedules:
         Raises:
             NotFound: WORKSPACE_NOT_FOUND.
         """
-        owner = await rows.owner(conn, workspace_id)
+        owner = await changing.owner(conn, workspace_id)
         if owner is None:
             raise no_workspace()
         skipped: list[tuple[str, str]] = []
@@ -69,16 +69,16 @@ class TemplateSchedules:
             ScheduleText(wanted.name, wanted.cron, wanted.timezone, wanted.prompt, wanted.enabled)
         )
         first = rules.first_fire(text, now)
-        found = await rows.hold_named(conn, owner.workspace_id, text.name)
+        found = await changing.hold_named(conn, owner.workspace_id, text.name)
         if found is None:
             quotas = self._quotas
-            await rows.require_room(conn, owner, quotas.schedules, quotas.workspace_schedules)
-            await rows.insert(conn, new_id(), owner, text, first, _TEMPLATE)
+            await changing.require_room(conn, owner, quotas.schedules, quotas.workspace_schedules)
+            await changing.insert(conn, new_id(), owner, text, first, _TEMPLATE)
             return ""
         if found.source != _TEMPLATE:
             return "the workspace has a schedule of its own with this name"
         change = ScheduleChange(text.name, text.cron_expr, text.timezone, text.prompt, text.enabled)
         refreshed, next_run_at = changed(found, change, now)
         if refreshed != found.text:
-            await rows.change(conn, found.id, refreshed, next_run_at)
+            await changing.change(conn, found.id, refreshed, next_run_at)
         return ""

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID
 
-from molecule_grpc.backends.contract import StartRequest
+from molecule_grpc.backends.contract.workloads import StartRequest
 from molecule_grpc.backends.control_plane.backend import ControlPlane
 from molecule_grpc.backends.control_plane.client import ControlPlaneClient
 from molecule_grpc.kernel.ids import new_id

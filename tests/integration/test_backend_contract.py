@@ -14,14 +14,11 @@ from uuid import UUID
 import docker
 import pytest
 
-from molecule_grpc.backends.contract import (
+from molecule_grpc.backends.contract.backend import Backend
+from molecule_grpc.backends.contract.failures import BackendFailure, FailureReason, Refused
+from molecule_grpc.backends.contract.names import BackendName, Capability
+from molecule_grpc.backends.contract.workloads import (
     Absent,
-    Backend,
-    BackendFailure,
-    BackendName,
-    Capability,
-    FailureReason,
-    Refused,
     Resource,
     Running,
     StartRequest,

@@ -8,11 +8,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from molecule_grpc.backends.contract import (
+from molecule_grpc.backends.contract.failures import BackendFailure, FailureReason, Refused
+from molecule_grpc.backends.contract.workloads import (
     Absent,
-    BackendFailure,
-    FailureReason,
-    Refused,
     Resource,
     Running,
     Started,

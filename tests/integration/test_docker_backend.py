@@ -14,17 +14,19 @@ from typing import Any
 import docker
 import pytest
 
-from molecule_grpc.backends.contract import (
-    Absent,
+from molecule_grpc.backends.contract.entering import TerminalSize
+from molecule_grpc.backends.contract.failures import (
     BackendFailure,
     FailureReason,
     FileMissing,
-    Resource,
     RootReadOnly,
+)
+from molecule_grpc.backends.contract.workloads import (
+    Absent,
+    Resource,
     Running,
     StartRequest,
     Stopped,
-    TerminalSize,
 )
 from molecule_grpc.backends.docker.backend import DockerBackend
 from molecule_grpc.settings.docker import DockerSettings

@@ -10,15 +10,8 @@ from dataclasses import replace
 
 import pytest
 
-from molecule_grpc.backends.contract import (
-    BackendFailure,
-    FailureReason,
-    Resource,
-    Running,
-    Status,
-    Stopped,
-    Unknown,
-)
+from molecule_grpc.backends.contract.failures import BackendFailure, FailureReason
+from molecule_grpc.backends.contract.workloads import Resource, Running, Status, Stopped, Unknown
 from molecule_grpc.backends.docker.backend import DockerBackend
 from molecule_grpc.settings.docker import DockerSettings
 from tests.engine.docker import DockerEngine

@@ -12,10 +12,9 @@ from typing import Any
 
 import pytest
 
-from molecule_grpc.backends.contract import (
+from molecule_grpc.backends.contract.failures import BackendFailure, FailureReason
+from molecule_grpc.backends.contract.workloads import (
     Absent,
-    BackendFailure,
-    FailureReason,
     Resource,
     Running,
     StartRequest,

@@ -11,19 +11,18 @@ from dataclasses import dataclass, replace
 import psutil
 import pytest
 
-from molecule_grpc.backends.contract import (
+from molecule_grpc.backends.contract.entering import ExecSession, TerminalSize
+from molecule_grpc.backends.contract.failures import (
     BackendFailure,
     DirectoryThere,
-    ExecSession,
     FailureReason,
     FileMissing,
     OutsideRoot,
     Refused,
-    Resource,
-    TerminalSize,
     TooManyFiles,
     WorkloadMissing,
 )
+from molecule_grpc.backends.contract.workloads import Resource
 from molecule_grpc.backends.ec2.backend import Ec2Backend
 from molecule_grpc.settings.ec2 import Ec2Settings
 from tests.amazon import ScriptedAmazon, amazon, settings_for

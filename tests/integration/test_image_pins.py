@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 import pytest
 import structlog
 
-from molecule_grpc.backends.contract import BackendName
+from molecule_grpc.backends.contract.names import BackendName
 from molecule_grpc.backends.docker.engine import Engine
 from molecule_grpc.backends.docker.images import Images
 from molecule_grpc.backends.images.pins import Pins

@@ -10,7 +10,8 @@ import docker
 import pytest
 
 from molecule_grpc.backends import metrics
-from molecule_grpc.backends.contract import BackendName, Resource, Started
+from molecule_grpc.backends.contract.names import BackendName
+from molecule_grpc.backends.contract.workloads import Resource, Started
 from molecule_grpc.backends.dispatch import Dispatch
 from molecule_grpc.backends.docker.backend import DockerBackend
 from molecule_grpc.backends.reconcile.passes import Reconcile

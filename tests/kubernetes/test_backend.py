@@ -12,22 +12,24 @@ from typing import Any
 
 import pytest
 
-from molecule_grpc.backends.contract import (
-    Absent,
+from molecule_grpc.backends.contract.entering import TerminalSize
+from molecule_grpc.backends.contract.failures import (
     BackendFailure,
     DirectoryThere,
     FailureReason,
     FileMissing,
     OutsideRoot,
-    Resource,
     RootReadOnly,
+    TooManyFiles,
+    WorkloadMissing,
+)
+from molecule_grpc.backends.contract.workloads import (
+    Absent,
+    Resource,
     Running,
     StartRequest,
     Stopped,
-    TerminalSize,
-    TooManyFiles,
     Unknown,
-    WorkloadMissing,
 )
 from molecule_grpc.backends.kubernetes.backend import KubernetesBackend
 from tests.kubernetes.cluster import NAMESPACE, KubernetesCluster

@@ -11,7 +11,8 @@ from molecule_grpc.backends.access.ahead import AHEAD_BYTES, Ahead
 from molecule_grpc.backends.access.convert import content_of
 from molecule_grpc.backends.access.log_stream import Lines
 from molecule_grpc.backends.access.rules import absolute
-from molecule_grpc.backends.contract import BackendFailure, FailureReason, LogChunk
+from molecule_grpc.backends.contract.entering import LogChunk
+from molecule_grpc.backends.contract.failures import BackendFailure, FailureReason
 from molecule_grpc.kernel.errors import Invalid, Unavailable
 
 PIECE = 16 * 1024

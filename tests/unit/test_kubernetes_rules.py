@@ -8,14 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from molecule_grpc.backends.contract import (
-    BackendFailure,
-    FailureReason,
-    Running,
-    StartRequest,
-    Stopped,
-    Unknown,
-)
+from molecule_grpc.backends.contract.failures import BackendFailure, FailureReason
+from molecule_grpc.backends.contract.workloads import Running, StartRequest, Stopped, Unknown
 from molecule_grpc.backends.kubernetes.manifests import secret, stateful_set
 from molecule_grpc.backends.kubernetes.rights import Right, rights
 from molecule_grpc.backends.kubernetes.states import failure_of, status_of, waits_for

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from molecule_grpc.backends.contract import Owned
+from molecule_grpc.backends.contract.workloads import Owned
 from molecule_grpc.backends.reconcile.rules import Expected, absent, orphans
 
 WORKSPACE, OTHER, OWNER = UUID(int=1), UUID(int=2), UUID(int=9)

@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from molecule_grpc.auth.tokens import mint
-from molecule_grpc.backends.wiring import starts_on
+from molecule_grpc.backends.engines import starts_on
 from molecule_grpc.settings.settings import Settings, variables
 from molecule_grpc.settings.values import SettingsError
 from tests.settings import all_variables

@@ -12,7 +12,7 @@ from moleculeai.workspace.v1 import workspace_service_pb2 as pb
 
 from molecule_grpc.backends.access import log_stream, refusals, terminals
 from molecule_grpc.backends.access.usage import Measured
-from molecule_grpc.backends.contract import ExecOutput, FileEntry, TerminalSize
+from molecule_grpc.backends.contract.entering import ExecOutput, FileEntry, TerminalSize
 from molecule_grpc.kernel.errors import Invalid
 from molecule_grpc.kernel.protos import timestamp
 from molecule_grpc.server.status import CallFailure

@@ -9,13 +9,10 @@ from uuid import UUID
 from molecule_grpc.backends.access import refusals
 from molecule_grpc.backends.access.rules import DEFAULT_ROOT
 from molecule_grpc.backends.access.targets import Target, Targets, closing
-from molecule_grpc.backends.contract import (
-    LIST_SECONDS,
-    Capability,
-    FileEntry,
-    FileMissing,
-    WorkloadMissing,
-)
+from molecule_grpc.backends.contract.backend import LIST_SECONDS
+from molecule_grpc.backends.contract.entering import FileEntry
+from molecule_grpc.backends.contract.failures import FileMissing, WorkloadMissing
+from molecule_grpc.backends.contract.names import Capability
 from molecule_grpc.kernel.budget import Budget
 from molecule_grpc.kernel.errors import Conflict, Unsupported
 from molecule_grpc.kernel.payer import OPERATOR_PAYS, payer

@@ -11,7 +11,8 @@ from molecule_grpc.backends.access import refusals
 from molecule_grpc.backends.access.rules import absolute
 from molecule_grpc.backends.access.spool import Spool, new_spool
 from molecule_grpc.backends.access.targets import Targets, closing
-from molecule_grpc.backends.contract import Capability, FileEntry
+from molecule_grpc.backends.contract.entering import FileEntry
+from molecule_grpc.backends.contract.names import Capability
 from molecule_grpc.kernel.budget import Budget, Turns
 from molecule_grpc.kernel.page import Page, page_of
 from molecule_grpc.kernel.page_tokens import PageTokens

@@ -12,7 +12,9 @@ from uuid import UUID
 
 from molecule_grpc.backends.access.ahead import Ahead
 from molecule_grpc.backends.access.targets import Target, Targets, closing
-from molecule_grpc.backends.contract import Capability, LogChunk, WorkloadMissing
+from molecule_grpc.backends.contract.entering import LogChunk
+from molecule_grpc.backends.contract.failures import WorkloadMissing
+from molecule_grpc.backends.contract.names import Capability
 from molecule_grpc.kernel.budget import Budget
 from molecule_grpc.kernel.metered import charged
 from molecule_grpc.kernel.payer import OPERATOR_PAYS, payer

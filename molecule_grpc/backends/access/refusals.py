@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import structlog
 
-from molecule_grpc.backends.contract import (
+from molecule_grpc.backends.contract.failures import (
     BackendFailure,
     DirectoryThere,
     FileMissing,

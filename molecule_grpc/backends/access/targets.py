@@ -9,7 +9,9 @@ from uuid import UUID
 
 from molecule_grpc.backends.access import refusals
 from molecule_grpc.backends.access.ports import AccessRows
-from molecule_grpc.backends.contract import Backend, Capability, Resource
+from molecule_grpc.backends.contract.backend import Backend
+from molecule_grpc.backends.contract.names import Capability
+from molecule_grpc.backends.contract.workloads import Resource
 from molecule_grpc.backends.dispatch import Dispatch
 from molecule_grpc.directory import Managed
 

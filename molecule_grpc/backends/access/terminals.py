@@ -18,7 +18,8 @@ from molecule_grpc.backends.access.ahead import Ahead
 from molecule_grpc.backends.access.log_stream import CROWDED_SECONDS, Beat
 from molecule_grpc.backends.access.ports import AccessRows
 from molecule_grpc.backends.access.targets import Targets
-from molecule_grpc.backends.contract import Capability, ExecOutput, ExecSession, TerminalSize
+from molecule_grpc.backends.contract.entering import ExecOutput, ExecSession, TerminalSize
+from molecule_grpc.backends.contract.names import Capability
 from molecule_grpc.kernel.budget import Budget
 from molecule_grpc.kernel.errors import MoleculeError
 from molecule_grpc.kernel.metered import charged

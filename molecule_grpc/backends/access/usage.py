@@ -9,7 +9,8 @@ from uuid import UUID
 from molecule_grpc.backends.access import refusals
 from molecule_grpc.backends.access.ports import AccessRows
 from molecule_grpc.backends.access.targets import Targets
-from molecule_grpc.backends.contract import Capability, Usage
+from molecule_grpc.backends.contract.entering import Usage
+from molecule_grpc.backends.contract.names import Capability
 from molecule_grpc.directory import Managed
 from molecule_grpc.kernel.budget import Budget
 from molecule_grpc.kernel.errors import MoleculeError

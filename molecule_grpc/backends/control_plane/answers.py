@@ -7,10 +7,9 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from molecule_grpc.backends.contract import (
+from molecule_grpc.backends.contract.failures import BackendFailure, FailureReason
+from molecule_grpc.backends.contract.workloads import (
     Absent,
-    BackendFailure,
-    FailureReason,
     Resource,
     Running,
     Started,

@@ -6,12 +6,10 @@ from typing import Final
 from uuid import UUID
 
 from molecule_grpc.backends.closed import Closed
-from molecule_grpc.backends.contract import (
+from molecule_grpc.backends.contract.failures import BackendFailure, FailureReason
+from molecule_grpc.backends.contract.names import BackendName, Capability
+from molecule_grpc.backends.contract.workloads import (
     Absent,
-    BackendFailure,
-    BackendName,
-    Capability,
-    FailureReason,
     Owned,
     Resource,
     Running,

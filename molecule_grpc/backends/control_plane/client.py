@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 import aiohttp
 
-from molecule_grpc.backends.contract import BackendFailure, FailureReason
+from molecule_grpc.backends.contract.failures import BackendFailure, FailureReason
 from molecule_grpc.kernel.holding import require_no_connection
 from molecule_grpc.settings.control_plane import ControlPlaneSettings
 

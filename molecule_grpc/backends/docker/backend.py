@@ -10,27 +10,29 @@ from uuid import UUID
 import structlog
 from aiodocker.exceptions import DockerError
 
-from molecule_grpc.backends.contract import (
-    LIST_SECONDS,
-    LOG_SECONDS,
-    Absent,
-    BackendFailure,
-    BackendName,
-    Capability,
+from molecule_grpc.backends.contract.backend import LIST_SECONDS, LOG_SECONDS
+from molecule_grpc.backends.contract.entering import (
     ExecSession,
-    FailureReason,
     FileEntry,
     LogChunk,
-    Owned,
+    TerminalSize,
+    Usage,
+)
+from molecule_grpc.backends.contract.failures import (
+    BackendFailure,
+    FailureReason,
     Refused,
+    WorkloadMissing,
+)
+from molecule_grpc.backends.contract.names import BackendName, Capability
+from molecule_grpc.backends.contract.workloads import (
+    Absent,
+    Owned,
     Resource,
     Started,
     StartRequest,
     Status,
-    TerminalSize,
     Unknown,
-    Usage,
-    WorkloadMissing,
 )
 from molecule_grpc.backends.docker import names
 from molecule_grpc.backends.docker.archive import small_archive

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Final
 
-from molecule_grpc.backends.contract import BackendFailure, FailureReason, StartRequest
+from molecule_grpc.backends.contract.failures import BackendFailure, FailureReason
+from molecule_grpc.backends.contract.workloads import StartRequest
 from molecule_grpc.backends.docker import names
 from molecule_grpc.backends.docker.names import Json
 from molecule_grpc.backends.docker.rules import CPU_PERIOD, cpu_quota, memory_bytes

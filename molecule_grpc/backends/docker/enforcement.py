@@ -7,7 +7,7 @@ from typing import Final
 
 import structlog
 
-from molecule_grpc.backends.contract import BackendFailure, FailureReason
+from molecule_grpc.backends.contract.failures import BackendFailure, FailureReason
 from molecule_grpc.backends.docker.engine import Engine
 from molecule_grpc.backends.docker.networks import Network, Networks
 from molecule_grpc.backends.docker.probe import CannotProbe, Probe

@@ -12,7 +12,9 @@ from aiodocker.exceptions import DockerError
 from aiodocker.execs import Exec
 from aiodocker.stream import Stream
 
-from molecule_grpc.backends.contract import BackendName, ExecOutput, Refused, TerminalSize
+from molecule_grpc.backends.contract.entering import ExecOutput, TerminalSize
+from molecule_grpc.backends.contract.failures import Refused
+from molecule_grpc.backends.contract.names import BackendName
 from molecule_grpc.backends.docker.engine import Engine
 from molecule_grpc.backends.docker.failures import calling, is_missing
 from molecule_grpc.backends.docker.names import Json

@@ -10,7 +10,7 @@ from typing import Any, Final
 import aiohttp
 from aiodocker.exceptions import DockerError
 
-from molecule_grpc.backends.contract import BackendFailure, FailureReason
+from molecule_grpc.backends.contract.failures import BackendFailure, FailureReason
 from molecule_grpc.backends.docker.rules import signal_of
 from molecule_grpc.backends.pacing import bounded
 

@@ -10,16 +10,16 @@ from typing import Final
 
 from aiodocker.exceptions import DockerError
 
-from molecule_grpc.backends.contract import (
+from molecule_grpc.backends.contract.entering import FileEntry
+from molecule_grpc.backends.contract.failures import (
     BackendFailure,
     DirectoryThere,
     FailureReason,
-    FileEntry,
     FileMissing,
-    Resource,
     RootReadOnly,
     TooManyFiles,
 )
+from molecule_grpc.backends.contract.workloads import Resource
 from molecule_grpc.backends.docker.archive import TarReader, archive_of
 from molecule_grpc.backends.docker.engine import Engine
 from molecule_grpc.backends.docker.execs import run

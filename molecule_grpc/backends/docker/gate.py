@@ -8,7 +8,8 @@ import os
 from pathlib import Path
 from typing import Final, Protocol
 
-from molecule_grpc.backends.contract import BackendFailure, FailureReason, StartRequest
+from molecule_grpc.backends.contract.failures import BackendFailure, FailureReason
+from molecule_grpc.backends.contract.workloads import StartRequest
 from molecule_grpc.backends.docker.container_spec import PLATFORM_HOST
 from molecule_grpc.backends.docker.listeners import listeners
 from molecule_grpc.backends.docker.networks import Network

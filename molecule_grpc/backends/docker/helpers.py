@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Final
 from uuid import UUID
 
-from molecule_grpc.backends.contract import WorkloadMissing
+from molecule_grpc.backends.contract.failures import WorkloadMissing
 from molecule_grpc.backends.docker import names
 from molecule_grpc.backends.docker.engine import Engine
 from molecule_grpc.backends.docker.logs import frames_of

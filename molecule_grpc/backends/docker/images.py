@@ -8,12 +8,9 @@ from typing import Final
 import structlog
 from aiodocker.exceptions import DockerError
 
-from molecule_grpc.backends.contract import (
-    BackendFailure,
-    BackendName,
-    FailureReason,
-    StartRequest,
-)
+from molecule_grpc.backends.contract.failures import BackendFailure, FailureReason
+from molecule_grpc.backends.contract.names import BackendName
+from molecule_grpc.backends.contract.workloads import StartRequest
 from molecule_grpc.backends.docker.credentials import registry_header
 from molecule_grpc.backends.docker.engine import Engine
 from molecule_grpc.backends.docker.failures import calling, failure_of, is_missing

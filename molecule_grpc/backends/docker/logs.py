@@ -7,7 +7,7 @@ import struct
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Final
 
-from molecule_grpc.backends.contract import LogChunk
+from molecule_grpc.backends.contract.entering import LogChunk
 from molecule_grpc.backends.docker.engine import Engine
 from molecule_grpc.backends.stamps import NANOSECONDS, position_of
 from molecule_grpc.backends.tails import TAIL_LINES, tail_of

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 from aiodocker.exceptions import DockerError
 
-from molecule_grpc.backends.contract import OutsideRoot
+from molecule_grpc.backends.contract.failures import OutsideRoot
 from molecule_grpc.backends.docker.engine import Engine
 from molecule_grpc.backends.docker.failures import is_missing
 from molecule_grpc.backends.docker.names import Json

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from molecule_grpc.backends.contract import Usage
+from molecule_grpc.backends.contract.entering import Usage
 from molecule_grpc.backends.docker.names import Json
 
 

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from aiodocker.exceptions import DockerError
 
-from molecule_grpc.backends.contract import Owned, Resource, Running, Status, Stopped
+from molecule_grpc.backends.contract.workloads import Owned, Resource, Running, Status, Stopped
 from molecule_grpc.backends.docker import names
 from molecule_grpc.backends.docker.container_spec import AGENT_PORT, HOST_NETWORK
 from molecule_grpc.backends.docker.engine import Engine

@@ -18,7 +18,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from molecule_grpc.backends.contract import FailureReason
+from molecule_grpc.backends.contract.failures import FailureReason
 from molecule_grpc.backends.ec2.failures import failure_of
 from molecule_grpc.backends.ec2.tags import Json
 from molecule_grpc.backends.pacing import bounded

@@ -12,7 +12,7 @@ from typing import Final
 
 import asyncssh
 
-from molecule_grpc.backends.contract import BackendFailure, FailureReason
+from molecule_grpc.backends.contract.failures import BackendFailure, FailureReason
 from molecule_grpc.backends.shell_files import DIRECTORY, NOT_THERE, OUTSIDE, REFUSALS
 
 _FAILED: Final = 74

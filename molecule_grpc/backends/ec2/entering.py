@@ -7,17 +7,11 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Final
 
 from molecule_grpc.backends.closed import Closed
-from molecule_grpc.backends.contract import (
-    LOG_SECONDS,
-    BackendName,
-    ExecSession,
-    FileEntry,
-    FileMissing,
-    LogChunk,
-    Resource,
-    TerminalSize,
-    WorkloadMissing,
-)
+from molecule_grpc.backends.contract.backend import LOG_SECONDS
+from molecule_grpc.backends.contract.entering import ExecSession, FileEntry, LogChunk, TerminalSize
+from molecule_grpc.backends.contract.failures import FileMissing, WorkloadMissing
+from molecule_grpc.backends.contract.names import BackendName
+from molecule_grpc.backends.contract.workloads import Resource
 from molecule_grpc.backends.ec2 import execs
 from molecule_grpc.backends.ec2.calls import Calls, calling
 from molecule_grpc.backends.ec2.files import Files

@@ -10,14 +10,9 @@ from typing import Any, Final
 
 import asyncssh
 
-from molecule_grpc.backends.contract import (
-    BackendFailure,
-    BackendName,
-    ExecOutput,
-    FailureReason,
-    Refused,
-    TerminalSize,
-)
+from molecule_grpc.backends.contract.entering import ExecOutput, TerminalSize
+from molecule_grpc.backends.contract.failures import BackendFailure, FailureReason, Refused
+from molecule_grpc.backends.contract.names import BackendName
 from molecule_grpc.backends.ec2.machines import Machine
 from molecule_grpc.backends.ec2.ssh import Sessions
 

@@ -16,7 +16,7 @@ from botocore.exceptions import (
     ReadTimeoutError,
 )
 
-from molecule_grpc.backends.contract import BackendFailure, FailureReason
+from molecule_grpc.backends.contract.failures import BackendFailure, FailureReason
 
 _NOT_FOUND: Final = frozenset({"InvalidInstanceID.NotFound", "InvalidInstanceID.Malformed"})
 MISMATCH: Final = "IdempotentParameterMismatch"

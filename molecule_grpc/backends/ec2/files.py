@@ -7,7 +7,8 @@ import uuid
 from collections.abc import AsyncGenerator, AsyncIterator
 from datetime import UTC, datetime
 
-from molecule_grpc.backends.contract import FileEntry, LogChunk, TooManyFiles
+from molecule_grpc.backends.contract.entering import FileEntry, LogChunk
+from molecule_grpc.backends.contract.failures import TooManyFiles
 from molecule_grpc.backends.ec2 import commands
 from molecule_grpc.backends.ec2.machines import Machine
 from molecule_grpc.backends.ec2.places import config_directory, on_machine

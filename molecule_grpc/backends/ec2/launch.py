@@ -6,7 +6,8 @@ from typing import Final, NamedTuple
 
 from botocore.exceptions import ClientError
 
-from molecule_grpc.backends.contract import BackendFailure, FailureReason, StartRequest
+from molecule_grpc.backends.contract.failures import BackendFailure, FailureReason
+from molecule_grpc.backends.contract.workloads import StartRequest
 from molecule_grpc.backends.ec2 import tags
 from molecule_grpc.backends.ec2.calls import Calls
 from molecule_grpc.backends.ec2.failures import MISMATCH, code_of

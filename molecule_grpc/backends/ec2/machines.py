@@ -14,7 +14,8 @@ from uuid import UUID
 
 from botocore.exceptions import ClientError
 
-from molecule_grpc.backends.contract import BackendFailure, FailureReason, Owned, Resource
+from molecule_grpc.backends.contract.failures import BackendFailure, FailureReason
+from molecule_grpc.backends.contract.workloads import Owned, Resource
 from molecule_grpc.backends.ec2 import tags
 from molecule_grpc.backends.ec2.calls import Calls
 from molecule_grpc.backends.ec2.failures import WRONG_STATE, by_state_reason, code_of, is_missing

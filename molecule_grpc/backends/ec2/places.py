@@ -5,7 +5,8 @@ from __future__ import annotations
 import posixpath
 from typing import Final
 
-from molecule_grpc.backends.contract import BackendName, Refused
+from molecule_grpc.backends.contract.failures import Refused
+from molecule_grpc.backends.contract.names import BackendName
 
 CONFIGS: Final = "/configs"
 # Those of a runtime that reads its files elsewhere. A file in a wrong place is never seen: the

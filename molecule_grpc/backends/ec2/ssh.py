@@ -13,7 +13,7 @@ from typing import Final
 import asyncssh
 from botocore.exceptions import ClientError
 
-from molecule_grpc.backends.contract import BackendFailure, FailureReason, WorkloadMissing
+from molecule_grpc.backends.contract.failures import BackendFailure, FailureReason, WorkloadMissing
 from molecule_grpc.backends.ec2.calls import Calls
 from molecule_grpc.backends.ec2.failures import code_of
 from molecule_grpc.backends.ec2.machines import Machine

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeAlias
 from uuid import UUID
 
-from molecule_grpc.backends.contract import StartRequest
+from molecule_grpc.backends.contract.workloads import StartRequest
 
 Json: TypeAlias = dict[str, Any]
 

@@ -11,7 +11,7 @@ from email.mime.text import MIMEText
 from pathlib import Path
 from typing import Final
 
-from molecule_grpc.backends.contract import StartRequest
+from molecule_grpc.backends.contract.workloads import StartRequest
 from molecule_grpc.backends.ec2 import boot
 from molecule_grpc.backends.ec2.places import config_directory
 from molecule_grpc.settings.ec2 import Ec2Settings

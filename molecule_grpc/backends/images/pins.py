@@ -7,7 +7,7 @@ from uuid import UUID
 
 import structlog
 
-from molecule_grpc.backends.contract import BackendFailure
+from molecule_grpc.backends.contract.failures import BackendFailure
 from molecule_grpc.backends.images import rules
 from molecule_grpc.backends.images.ports import ImageEngine
 from molecule_grpc.backends.images.store import pins as store

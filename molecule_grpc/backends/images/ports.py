@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 from typing import Protocol
 from uuid import UUID
 
-from molecule_grpc.backends.contract import BackendName
+from molecule_grpc.backends.contract.names import BackendName
 from molecule_grpc.db.pool import Connection
 from molecule_grpc.directory import Managed
 

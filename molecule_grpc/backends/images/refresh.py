@@ -10,7 +10,7 @@ from uuid import UUID
 import structlog
 
 from molecule_grpc.backends import metrics
-from molecule_grpc.backends.contract import BackendFailure
+from molecule_grpc.backends.contract.failures import BackendFailure
 from molecule_grpc.backends.images.pins import PULL_SECONDS, Pins
 from molecule_grpc.backends.images.ports import ImageEngine, Restarts
 from molecule_grpc.backends.images.store import pins as store

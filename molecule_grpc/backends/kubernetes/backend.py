@@ -9,27 +9,30 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Final
 from uuid import UUID
 
-from molecule_grpc.backends.contract import (
-    LOG_SECONDS,
-    Absent,
-    BackendFailure,
-    BackendName,
-    Capability,
+from molecule_grpc.backends.contract.backend import LOG_SECONDS
+from molecule_grpc.backends.contract.entering import (
     ExecSession,
-    FailureReason,
     FileEntry,
     LogChunk,
-    Owned,
+    TerminalSize,
+    Usage,
+)
+from molecule_grpc.backends.contract.failures import (
+    BackendFailure,
+    FailureReason,
     Refused,
+    WorkloadMissing,
+)
+from molecule_grpc.backends.contract.names import BackendName, Capability
+from molecule_grpc.backends.contract.workloads import (
+    Absent,
+    Owned,
     Resource,
     Running,
     Started,
     StartRequest,
     Status,
-    TerminalSize,
     Unknown,
-    Usage,
-    WorkloadMissing,
 )
 from molecule_grpc.backends.kubernetes import files, names
 from molecule_grpc.backends.kubernetes.cluster import Cluster

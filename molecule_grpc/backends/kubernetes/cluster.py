@@ -10,7 +10,8 @@ from typing import Any, Final, Protocol, cast
 
 import aiohttp
 
-from molecule_grpc.backends.contract import BackendFailure, BackendName, FailureReason
+from molecule_grpc.backends.contract.failures import BackendFailure, FailureReason
+from molecule_grpc.backends.contract.names import BackendName
 from molecule_grpc.backends.kubernetes.failures import ApiError
 from molecule_grpc.backends.kubernetes.names import Json
 from molecule_grpc.kernel.holding import require_no_connection

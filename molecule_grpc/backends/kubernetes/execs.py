@@ -11,14 +11,9 @@ from typing import Final
 
 import aiohttp
 
-from molecule_grpc.backends.contract import (
-    BackendFailure,
-    BackendName,
-    ExecOutput,
-    FailureReason,
-    Refused,
-    TerminalSize,
-)
+from molecule_grpc.backends.contract.entering import ExecOutput, TerminalSize
+from molecule_grpc.backends.contract.failures import BackendFailure, FailureReason, Refused
+from molecule_grpc.backends.contract.names import BackendName
 from molecule_grpc.backends.kubernetes import names
 from molecule_grpc.backends.kubernetes.cluster import Cluster
 

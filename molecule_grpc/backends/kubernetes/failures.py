@@ -9,7 +9,7 @@ from typing import Final
 
 import aiohttp
 
-from molecule_grpc.backends.contract import BackendFailure, FailureReason
+from molecule_grpc.backends.contract.failures import BackendFailure, FailureReason
 from molecule_grpc.backends.pacing import bounded
 
 _FORBIDDEN: Final = frozenset({401, 403})

@@ -6,10 +6,10 @@ import uuid
 from collections.abc import AsyncIterator
 from typing import Final
 
-from molecule_grpc.backends.contract import (
+from molecule_grpc.backends.contract.entering import FileEntry
+from molecule_grpc.backends.contract.failures import (
     BackendFailure,
     FailureReason,
-    FileEntry,
     RootReadOnly,
     TooManyFiles,
 )

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from molecule_grpc.backends.contract import LogChunk
+from molecule_grpc.backends.contract.entering import LogChunk
 from molecule_grpc.backends.kubernetes import names
 from molecule_grpc.backends.kubernetes.cluster import Cluster
 from molecule_grpc.backends.kubernetes.failures import ApiError

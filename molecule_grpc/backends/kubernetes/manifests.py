@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
-from molecule_grpc.backends.contract import BackendFailure, FailureReason, StartRequest
+from molecule_grpc.backends.contract.failures import BackendFailure, FailureReason
+from molecule_grpc.backends.contract.workloads import StartRequest
 from molecule_grpc.backends.kubernetes import names
 from molecule_grpc.backends.kubernetes.names import Json
 from molecule_grpc.backends.sizes import SHARES_OF_ONE, TIER_SIZES, TierSize, size_of

@@ -11,7 +11,7 @@ from typing import Any, Final
 import aiohttp
 import structlog
 
-from molecule_grpc.backends.contract import BackendFailure
+from molecule_grpc.backends.contract.failures import BackendFailure
 from molecule_grpc.backends.kubernetes import names
 from molecule_grpc.backends.kubernetes.cluster import Cluster
 from molecule_grpc.backends.kubernetes.failures import ApiError

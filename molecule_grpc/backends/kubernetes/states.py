@@ -4,14 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from molecule_grpc.backends.contract import (
-    BackendFailure,
-    FailureReason,
-    Running,
-    Status,
-    Stopped,
-    Unknown,
-)
+from molecule_grpc.backends.contract.failures import BackendFailure, FailureReason
+from molecule_grpc.backends.contract.workloads import Running, Status, Stopped, Unknown
 from molecule_grpc.backends.kubernetes import names
 from molecule_grpc.backends.kubernetes.manifests import AGENT_PORT
 from molecule_grpc.backends.kubernetes.names import Json

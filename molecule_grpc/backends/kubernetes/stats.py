@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from molecule_grpc.backends.contract import BackendFailure, FailureReason, Usage
+from molecule_grpc.backends.contract.entering import Usage
+from molecule_grpc.backends.contract.failures import BackendFailure, FailureReason
 from molecule_grpc.backends.kubernetes.cluster import Cluster
 from molecule_grpc.backends.kubernetes.execs import run
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from molecule_grpc.backends.contract import Owned, Resource
+from molecule_grpc.backends.contract.workloads import Owned, Resource
 from molecule_grpc.backends.kubernetes import names
 from molecule_grpc.backends.kubernetes.cluster import Cluster
 from molecule_grpc.backends.kubernetes.failures import ApiError

@@ -8,7 +8,7 @@ from typing import TypeAlias
 import structlog
 
 from molecule_grpc.backends import metrics
-from molecule_grpc.backends.contract import BackendName
+from molecule_grpc.backends.contract.names import BackendName
 from molecule_grpc.backends.operations.rules import State
 from molecule_grpc.backends.operations.store import runs
 from molecule_grpc.backends.operations.values import Ending, Operation

@@ -12,13 +12,8 @@ from uuid import UUID
 
 import structlog
 
-from molecule_grpc.backends.contract import (
-    BackendFailure,
-    Resource,
-    Running,
-    Started,
-    StartRequest,
-)
+from molecule_grpc.backends.contract.failures import BackendFailure
+from molecule_grpc.backends.contract.workloads import Resource, Running, Started, StartRequest
 from molecule_grpc.backends.dispatch import Dispatch
 from molecule_grpc.backends.last_output import last_output, with_output
 from molecule_grpc.backends.operations.rules import Kind, State

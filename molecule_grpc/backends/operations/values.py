@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from molecule_grpc.backends.contract import Resource, Started
+from molecule_grpc.backends.contract.workloads import Resource, Started
 from molecule_grpc.backends.operations.rules import Kind, Options, State
 
 

@@ -10,13 +10,10 @@ from uuid import UUID
 
 import structlog
 
-from molecule_grpc.backends.contract import (
-    BackendFailure,
-    Capability,
-    LogChunk,
-    Resource,
-    WorkloadMissing,
-)
+from molecule_grpc.backends.contract.entering import LogChunk
+from molecule_grpc.backends.contract.failures import BackendFailure, WorkloadMissing
+from molecule_grpc.backends.contract.names import Capability
+from molecule_grpc.backends.contract.workloads import Resource
 from molecule_grpc.backends.dispatch import Dispatch
 from molecule_grpc.backends.output import store
 from molecule_grpc.db.pool import Pool

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 from uuid import UUID
 
-from molecule_grpc.backends.contract import LogChunk
+from molecule_grpc.backends.contract.entering import LogChunk
 from molecule_grpc.db.pool import Pool
 
 # Place and length of each line, before the line.

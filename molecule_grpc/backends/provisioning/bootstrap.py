@@ -14,7 +14,8 @@ from typing import Final
 from uuid import UUID
 
 from molecule_grpc.auth.tokens import digest, mint
-from molecule_grpc.backends.contract import BackendFailure, FailureReason, StartRequest
+from molecule_grpc.backends.contract.failures import BackendFailure, FailureReason
+from molecule_grpc.backends.contract.workloads import StartRequest
 from molecule_grpc.backends.operations.store import runs
 from molecule_grpc.backends.operations.values import Operation
 from molecule_grpc.backends.provisioning import store

@@ -9,7 +9,8 @@ from typing import Final, NamedTuple
 from uuid import UUID
 
 from molecule_grpc.auth import store as tokens
-from molecule_grpc.backends.contract import BackendFailure, FailureReason, StartRequest
+from molecule_grpc.backends.contract.failures import BackendFailure, FailureReason
+from molecule_grpc.backends.contract.workloads import StartRequest
 from molecule_grpc.backends.egress import credentials
 from molecule_grpc.backends.egress import store as egress
 from molecule_grpc.backends.operations.values import Operation

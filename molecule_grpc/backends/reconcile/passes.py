@@ -14,18 +14,10 @@ from uuid import UUID
 import structlog
 
 from molecule_grpc.backends import metrics
-from molecule_grpc.backends.contract import (
-    LIST_SECONDS,
-    Absent,
-    Backend,
-    BackendFailure,
-    BackendName,
-    Capability,
-    FailureReason,
-    Owned,
-    Resource,
-    Unknown,
-)
+from molecule_grpc.backends.contract.backend import LIST_SECONDS, Backend
+from molecule_grpc.backends.contract.failures import BackendFailure, FailureReason
+from molecule_grpc.backends.contract.names import BackendName, Capability
+from molecule_grpc.backends.contract.workloads import Absent, Owned, Resource, Unknown
 from molecule_grpc.backends.dispatch import Dispatch
 from molecule_grpc.backends.healing import heal
 from molecule_grpc.backends.ports import StatusMoves

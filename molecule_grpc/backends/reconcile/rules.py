@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 from uuid import UUID
 
-from molecule_grpc.backends.contract import Owned
+from molecule_grpc.backends.contract.workloads import Owned
 
 
 class Expected(NamedTuple):

@@ -9,7 +9,9 @@ from uuid import UUID
 
 import structlog
 
-from molecule_grpc.backends.contract import LIST_SECONDS, BackendFailure, Capability
+from molecule_grpc.backends.contract.backend import LIST_SECONDS
+from molecule_grpc.backends.contract.failures import BackendFailure
+from molecule_grpc.backends.contract.names import Capability
 from molecule_grpc.backends.deaths import Deaths
 from molecule_grpc.backends.dispatch import Dispatch
 from molecule_grpc.backends.sweeps.paging import over_pages

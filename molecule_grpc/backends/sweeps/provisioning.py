@@ -7,13 +7,8 @@ from typing import Final
 
 import structlog
 
-from molecule_grpc.backends.contract import (
-    BackendFailure,
-    Resource,
-    Running,
-    Status,
-    Unknown,
-)
+from molecule_grpc.backends.contract.failures import BackendFailure
+from molecule_grpc.backends.contract.workloads import Resource, Running, Status, Unknown
 from molecule_grpc.backends.deaths import how_it_ended
 from molecule_grpc.backends.dispatch import Dispatch
 from molecule_grpc.backends.last_output import last_output, with_output

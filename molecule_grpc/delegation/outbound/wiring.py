@@ -90,17 +90,7 @@ async def open_outbound(
         show = show_with(pool, core.wakeups)
         push = Push(pool, records, queue, dispatcher, calls, sending, settings, show=show)
         yield Outbound(
-            messages=Messages(
-                pool,
-                records,
-                ledger.moves,
-                directory,
-                push,
-                core.guards,
-                core.quotas,
-                wake=containers.wake,
-                max_body=settings.max_body_bytes,
-            ),
+            messages=_messages(core, ledger, records, directory, push, containers),
             queue_queries=QueueQueries(pool, ledger.moves),
             queue=queue,
             deliveries=deliveries,
@@ -116,6 +106,27 @@ def _dispatcher(core: Core, containers: Containers, on_tokens: OnTokens) -> Disp
         sign=lambda workspace_id: targets.sign_of_life(core.pool, workspace_id),
         containers=containers,
         on_tokens=on_tokens,
+    )
+
+
+def _messages(
+    core: Core,
+    ledger: Ledger,
+    records: RecordWrites,
+    directory: Directory,
+    push: Push,
+    containers: Containers,
+) -> Messages:
+    return Messages(
+        core.pool,
+        records,
+        ledger.moves,
+        directory,
+        push,
+        core.guards,
+        core.quotas,
+        wake=containers.wake,
+        max_body=core.settings.outbound.max_body_bytes,
     )
 
 

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import asyncpg
 
-from molecule_grpc.backends.contract import Started
+from molecule_grpc.backends.contract.workloads import Started
 from molecule_grpc.backends.operations.rules import Kind
 from molecule_grpc.backends.operations.store.rows import read_options
 from molecule_grpc.backends.operations.values import Ending, Operation

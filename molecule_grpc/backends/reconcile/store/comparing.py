@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Final, NamedTuple
 from uuid import UUID
 
-from molecule_grpc.backends.contract import Owned
+from molecule_grpc.backends.contract.workloads import Owned
 from molecule_grpc.backends.reconcile.rules import Expected, Orphan
 from molecule_grpc.db.pool import Connection, Pool
 
