@@ -106,7 +106,7 @@ async def application(settings: Settings, dsn: str, worker: str) -> AsyncIterato
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Agents:
-    """The slices that serve agents, whoever starts them.
+    """The slices that serve agents: started by the platform or external.
 
     Args:
         tokens: counts the tokens that answers of agents tell of.
@@ -155,7 +155,7 @@ async def _open_agents(stack: contextlib.AsyncExitStack, core: Core) -> _Agents:
 async def _open_workloads(
     stack: contextlib.AsyncExitStack, core: Core, agents: _Agents
 ) -> list[Slice]:
-    """The slices that start agents, and say with what: files, images, models, templates."""
+    """The slices that start agents, with their files, images, models and templates."""
     workspace, secrets = agents.workspace, agents.secrets.secrets
     files = make_start_files(core)
     workspace.on_remove(files.forget)

@@ -97,7 +97,7 @@ class Managed(NamedTuple):
 
 
 class Containers(Protocol):
-    """What runs agents' workloads, as whoever sends them messages sees it."""
+    """The runner of agents' workloads, as the sending of messages asks for it."""
 
     async def is_dead(self, workspace_id: UUID) -> bool:
         """Whether the agent's workload definitely does not run; False in doubt.

@@ -55,7 +55,7 @@ class Forked:
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
-        """The exit code, once there is one. Raises `subprocess.TimeoutExpired`."""
+        """Wait for the process's end. Returns the exit code. Raises `subprocess.TimeoutExpired`."""
         self._process.join(timeout)
         if self.returncode is None:
             raise subprocess.TimeoutExpired(["molecule-grpc"], timeout or 0)

@@ -1,4 +1,4 @@
-"""Opens what looks into workloads for one worker: files, logs, terminals, measurements."""
+"""Opens files, logs, terminals and measurements of workloads for one worker."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the life of workspaces asks of backends: new ones are started, removed ones are removed."""
+"""Backends are asked to start new workspaces, and to remove the workloads of removed ones."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from molecule_grpc.backends.contract.workloads import Resource
 
 
 class Closed:
-    """Refuses logs, exec, files, stats and console. A backend overrides those that it offers."""
+    """Refuses logs, exec, files, stats and console. A backend overrides what it is capable of."""
 
     name: BackendName
 

@@ -1,4 +1,4 @@
-"""Opens what concerns images for one worker: their RPCs, and the questions to registries."""
+"""Opens the RPCs of images, and the polling of registries, for one worker."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Opens what starts and stops workspaces for one worker: verbs, waking, and the sweeps."""
+"""Opens verbs, waking and the sweeps of workspaces for one worker."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ class Starter(Protocol):
 
 
 class Workspaces(Protocol):
-    """What the slice of workspaces tells, and what may be told to it."""
+    """The slice of workspaces: status moves, timeouts, and subscriptions."""
 
     @property
     def moves(self) -> StatusMoves: ...

@@ -9,7 +9,7 @@ from uuid import UUID
 from molecule_grpc.backends.operations.store import live
 from molecule_grpc.db.pool import Connection
 
-# Sources of operations that are such restarts: the sweep's, and the comparison's with engines.
+# Sources of these restarts: the sweep, and the comparison with engines.
 AUTO_RESTART: Final = "auto-restart"
 RECONCILE: Final = "reconcile"
 _SOURCES: Final = (AUTO_RESTART, RECONCILE)

@@ -164,7 +164,7 @@ def _runner(
     announce: Callable[[], None],
 ) -> tuple[Endings, Runner]:
     pool, settings = core.pool, core.settings
-    # A worker that was restarted is another one: what its predecessor had is taken over.
+    # A restarted worker has another name, and takes its predecessor's operations over.
     owner = str(uuid4())
 
     async def choose(operation: Operation, backend: str, *, left: bool) -> bool:
@@ -200,7 +200,7 @@ async def _on_started(
 
 
 async def _nothing(conn: Connection, operation: Operation, ending: Ending) -> None:
-    """A machine that fetches its files is known to have them when it does."""
+    """A start by token notes the delivery when the machine fetches the files, not at its end."""
 
 
 def _tasks(core: Core, reconcile: Reconcile) -> list[BackgroundTask]:

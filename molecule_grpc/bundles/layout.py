@@ -52,7 +52,7 @@ def is_reserved(path: str) -> bool:
 
 
 def is_hidden(path: str) -> bool:
-    """Whether a path is no part of a bundle: one of its components begins with a dot."""
+    """Whether a component of a path begins with a dot; bundles leave out hidden files."""
     return any(part.startswith(".") for part in path.split("/"))
 
 
@@ -112,7 +112,7 @@ def _about(bundle: Bundle) -> dict[str, Any]:
 
 
 def _skills(found: dict[str, dict[str, str]], about: Mapping[str, Any]) -> Iterator[Skill]:
-    """Those that the bundle named, in its order, then those that came later."""
+    """The bundle's skills in the bundle's order, then skills that were added since."""
     left = dict(found)
     for each in _list(about.get("skills")):
         key = _text(each.get("id")) if isinstance(each, dict) else ""

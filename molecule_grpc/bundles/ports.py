@@ -58,9 +58,9 @@ class LiveFiles(Protocol):
     async def copy(
         self, workspace_id: UUID, *, files: int, size: int
     ) -> Mapping[str, bytes | None] | None:
-        """By path, the files; None for those that are too large, behind all that there is room for.
+        """Files by path. In place of the bytes of a file that is too large stands None.
 
-        None in place of all of it where the platform can read nothing: start files hold then.
+        Returns None where the platform can read no files: start files hold then.
 
         Args:
             files: most files.

@@ -75,7 +75,7 @@ def is_plain(path: str) -> bool:
 
 
 def with_configuration(bundle: Bundle, runtime: str) -> Bundle:
-    """The bundle with a `config.yaml`: its own, or the least that an agent needs."""
+    """The bundle with its own `config.yaml`, or with the smallest that an agent can start from."""
     if layout.CONFIG in bundle.prompts:
         return bundle
     facts: dict[str, object] = {

@@ -26,7 +26,7 @@ class Tool(NamedTuple):
 
 
 class Omission(NamedTuple):
-    """What a bundle lacks of its workspace, and why."""
+    """A file or part of the workspace that the bundle lacks, and the reason."""
 
     path: str
     reason: str
@@ -66,7 +66,7 @@ class Bundle:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What became of one workspace of a bundle, and of those below it.
+    """The import's outcome for a workspace of a bundle, with the outcomes of its children.
 
     Args:
         workspace_id: None where there is no such workspace.

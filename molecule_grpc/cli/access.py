@@ -163,7 +163,7 @@ async def get(
         Path, typer.Argument(metavar="[FILE]", help="Default: the file's name.")
     ] = Path(),
 ) -> None:
-    """Fetch a file. A file that is there already is replaced when all of it has come."""
+    """Fetch a file. An existing file is replaced after the last byte has come."""
     cli = Cli.of(context)
     root, below = _split(path)
     target = to / PurePosixPath(below).name if to.is_dir() else to

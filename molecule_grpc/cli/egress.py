@@ -52,7 +52,7 @@ async def egress(
 
 
 def value_of(given: str) -> struct_pb2.Value:
-    """What --egress says, as CreateWorkspace takes it."""
+    """The value of --egress as CreateWorkspace's `egress`."""
     hosts = _hosts(given)
     if isinstance(hosts, str):
         return struct_pb2.Value(string_value=hosts)

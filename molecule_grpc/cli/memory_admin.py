@@ -110,7 +110,7 @@ async def move(
     target: Annotated[str, typer.Argument(help="The namespace to fill; may hold memories.")],
     organization: OrganizationId = "",
 ) -> None:
-    """Move all memories of a namespace into another one: into a new one, that renames it."""
+    """Move all memories of a namespace into another; into a new name, this renames it."""
     cli = Cli.of(context)
     async with cli.platform() as platform:
         moved = await platform.memories.move_namespace(source, target, organization)

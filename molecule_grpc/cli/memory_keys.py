@@ -1,4 +1,4 @@
-"""`molecule-grpc memory key`: the keys that a workspace keeps beside its memories."""
+"""`molecule-grpc memory key`: keys and values of a workspace, stored beside memories."""
 
 from __future__ import annotations
 

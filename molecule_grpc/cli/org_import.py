@@ -55,7 +55,7 @@ async def import_org(
     force: Annotated[bool, typer.Option(help="Though required variables have no value.")] = False,
     organization: Annotated[str, typer.Option(help="UUID, for the operator.")] = "",
 ) -> None:
-    """Create the workspaces of a template; what is there already is left as it is.
+    """Create the workspaces of a template; existing workspaces are left unchanged.
 
     Exit code 1 if a workspace could not be created, or with --watch did not come up.
     """

@@ -56,7 +56,7 @@ async def set_one(
 async def delete(
     context: typer.Context, key: Key, workspace: Workspace = "", org: Org = ""
 ) -> None:
-    """Delete a secret; what a workspace inherits under its name holds again."""
+    """Delete a secret; a workspace's inherited secret of the same name holds again."""
     cli = Cli.of(context)
     async with cli.platform() as platform:
         if workspace:

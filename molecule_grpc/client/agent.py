@@ -80,7 +80,7 @@ class Agent(Source):
 
     @property
     def memory(self) -> Memory:
-        """What the agent remembers, and the keys that it keeps."""
+        """The agent's memories, and its keys with values."""
         return Memory(self.connection, self.workspace_id)
 
     def files(self, folder: Path = DEFAULT_FOLDER) -> Files:

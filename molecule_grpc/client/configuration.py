@@ -60,7 +60,7 @@ class Configuration:
         await self._connection.call(self._connection.workspaces.SetModel, request, retry=True)
 
     async def budget(self, workspace_id: str) -> pb.Budget:
-        """What a workspace may spend in a month, and what it has spent."""
+        """A workspace's monthly limit and its spending of this month, in US cents."""
         request = pb.GetBudgetRequest(workspace_id=workspace_id)
         return await self._connection.call(
             self._connection.workspaces.GetBudget, request, retry=True

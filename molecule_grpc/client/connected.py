@@ -1,4 +1,4 @@
-"""What calls the platform over one connection."""
+"""The base of the parts of `Platform`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an agent remembers, alone and with others, and the keys that it keeps."""
+"""An agent's memories, own and shared, and its keys with values."""
 
 from __future__ import annotations
 
@@ -213,7 +213,9 @@ class Memory:
         )
 
     async def undo_consolidation(self, memory_id: str) -> list[str]:
-        """Bring back what a consolidated memory replaced, and forget that one; the restored ids.
+        """Restore the memories that a consolidation replaced, and forget the consolidated text.
+
+        Returns the ids of the restored memories.
 
         Raises:
             NotFound: MEMORY_NOT_FOUND, also for what is no consolidation.

@@ -47,7 +47,7 @@ class Terminal:
         self._call.cancel()
 
     async def output(self) -> AsyncIterator[Output]:
-        """What the command prints, until it ends."""
+        """The command's output, until the command ends."""
         try:
             async for frame in self._call:
                 match frame.WhichOneof("frame"):

@@ -162,7 +162,7 @@ class Workloads:
         )
 
     async def all_stats(self) -> list[access_pb2.WorkspaceStats]:
-        """What all workloads use that the token's holder administers and that should run."""
+        """Measurements of all workloads that should run and that the token administers."""
         request = pb.ListWorkspaceStatsRequest(limit=100)
         found: list[access_pb2.WorkspaceStats] = []
         while True:

@@ -82,7 +82,7 @@ class Configuration:
         await self._secret.choose(workspace_id, model)
 
     async def budget(self, workspace_id: UUID, within: UUID | None) -> BudgetRow:
-        """What a workspace may spend in a month, and what it has spent."""
+        """A workspace's monthly limit and its spending of this month, in US cents."""
         with database_errors():
             found = await workspaces.budget(self._pool, workspace_id, within)
         if found is None:

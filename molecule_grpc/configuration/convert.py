@@ -57,7 +57,7 @@ def cents(given: struct_pb2.Value) -> float | None:
 
 
 def budget(row: BudgetRow) -> pb.Budget:
-    """A limit and what is left of it."""
+    """A budget with its remaining cents."""
     if row.limit is None:
         return pb.Budget(monthly_spend=row.spend)
     return pb.Budget(

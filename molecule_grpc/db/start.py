@@ -1,4 +1,4 @@
-"""A process that starts while its database does."""
+"""Waiting at a process's start until Postgres accepts connections."""
 
 from __future__ import annotations
 

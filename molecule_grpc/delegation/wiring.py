@@ -38,7 +38,7 @@ from molecule_grpc.kernel.page_tokens import PageTokens
 
 
 class LeaveMessage(Protocol):
-    """Leaves a text of the platform for an agent; under one message id it is there once."""
+    """Leaves a text of the platform for an agent; a repeat of a message id stores nothing."""
 
     async def __call__(self, workspace_id: UUID, text: str, message_id: str = "") -> None:
         """See `Messages.leave`."""

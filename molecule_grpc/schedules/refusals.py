@@ -11,7 +11,7 @@ def no_schedule() -> NotFound:
 
 
 def no_workspace() -> NotFound:
-    """There is no such workspace, or it was removed."""
+    """The workspace is unknown or removed."""
     return NotFound("workspace not found", reason="WORKSPACE_NOT_FOUND")
 
 

@@ -114,7 +114,7 @@ class Decision(NamedTuple):
 
 
 def decide(due: Due, now: datetime) -> Decision:
-    """What to do about a time that has come.
+    """Whether a due schedule fires, waits or skips, and when it is next due.
 
     Times that were missed, say while no worker ran, are one fire: the next time is later than now.
     """

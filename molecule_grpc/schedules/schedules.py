@@ -101,7 +101,7 @@ class Schedules:
         """
         with database_errors():
             async with self._pool.acquire() as conn, conn.transaction():
-                # Renames to one name come one after the other.
+                # Serialises renames within an organisation: of two to a name the second is refused.
                 owner = await changing.owner(conn, workspace_id)
                 found = await changing.hold(conn, workspace_id, schedule_id)
                 if owner is None or found is None:

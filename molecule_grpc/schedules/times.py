@@ -79,7 +79,7 @@ def _in_real_time(expression: str, tz: ZoneInfo, after: datetime) -> datetime:
         moment = wall.replace(tzinfo=UTC) - offset
         end = min(moment, after + _MOST_CHANGE)
         if _offset(tz, end) != offset:
-            # The clock is changed on the way: go on from there, by the new one.
+            # The clock changes before `end`: go on from the change with the new offset.
             change = _change(tz, after, end)
             after, offset = change - _SECOND, _offset(tz, change)
         elif moment == end:

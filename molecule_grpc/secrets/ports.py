@@ -1,4 +1,4 @@
-"""What the slice needs of others: agents that are started again with what has changed."""
+"""The slice's port: restarting agents whose secrets have changed."""
 
 from __future__ import annotations
 

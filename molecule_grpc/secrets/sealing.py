@@ -32,7 +32,7 @@ class Unreadable(Exception):
 
 
 class Sealer:
-    """Seals with one key, and opens with that and with previous ones.
+    """Seals with one key, and opens with this key and with previous keys.
 
     Args:
         key: 32 bytes.
@@ -44,7 +44,7 @@ class Sealer:
         self._ciphers = {_key_id(each): AESGCM(each) for each in (*previous, key)}
 
     def seal(self, text: str, owner_id: UUID, name: str) -> Sealed:
-        """A text, sealed for its owner under its name: moved to another row it cannot be opened."""
+        """Seal a text for an owner and a name: in another row the sealed text cannot be opened."""
         nonce = os.urandom(_NONCE_BYTES)
         cipher = self._ciphers[self.key_id]
         data = cipher.encrypt(nonce, text.encode(), _bound_to(owner_id, name))

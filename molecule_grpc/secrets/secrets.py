@@ -110,7 +110,7 @@ class Secrets:
         await self.set_all(conn, Owner(organization_id, workspace_id), values)
 
     async def delete(self, owner: Owner, key: str) -> None:
-        """Delete an owner's secret. Agents that were started with it are started again.
+        """Delete an owner's secret. Running agents that have the secret are restarted.
 
         Raises:
             NotFound: SECRET_NOT_FOUND: also where the secret is inherited.
@@ -123,7 +123,7 @@ class Secrets:
         self._changes.announce(owner)
 
     async def nearest(self, workspace_id: UUID, key: str) -> tuple[str, Scope] | None:
-        """One value that a workspace is started with, and whose it is; None where nobody has any.
+        """A secret's value in a workspace's start, and the owner's scope; None for an unset secret.
 
         Raises:
             Conflict: SECRETS_KEY_MISSING or SECRET_UNREADABLE.

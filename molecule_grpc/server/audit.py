@@ -95,7 +95,7 @@ class AuditLog:
         self.tell: Callable[[], None] = lambda: None
 
     def began(self, path: str, policy: Policy, request: Message | None, call: Call) -> None:
-        """A call of several answers has its first one, hours before it may end.
+        """A streaming call sends its first answer, possibly hours before the call ends.
 
         Where every call is audited, this one is noted now: no end of a worker hides it.
         """

@@ -1,4 +1,4 @@
-"""What seals the secrets that agents are started with."""
+"""Keys that seal the secrets of agents."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ class Catalogue:
         return await asyncio.to_thread(read)
 
     async def workspace_files(self, name: str) -> Files | None:
-        """The files of a template of a workspace; None where there is none of that name.
+        """The files of a workspace's template; None for an unknown name.
 
         Raises:
             TemplateInvalid: it cannot be read.
@@ -95,7 +95,7 @@ class Catalogue:
         return await asyncio.to_thread(_files_of, self._workspaces, name)
 
     async def plugin_files(self, name: str) -> Files | None:
-        """The files of a plugin; None where there is none of that name.
+        """The files of a plugin; None for an unknown name.
 
         Raises:
             TemplateInvalid: it cannot be read.

@@ -17,7 +17,7 @@ _OF_RUNTIME: Final = "-default"
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """The files of one new workspace, and what they say of its agent.
+    """The files of a new workspace, with the runtime and model that the files name.
 
     Args:
         runtime: never empty.

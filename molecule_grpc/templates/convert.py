@@ -16,7 +16,7 @@ from molecule_grpc.templates.results import Action, ImportResult, Outcome
 from molecule_grpc.templates.values import Requirement
 
 _MOST_LISTED = 200
-# Of what a template says, as answers repeat it: all of them together stay below 16 MiB.
+# Bounds of a template's texts in answers: 200 templates together stay below 16 MiB.
 _MOST_NOTES = 20
 _MOST_TEXT_BYTES = 500
 _MOST_DESCRIPTION_BYTES = 4096
@@ -62,7 +62,7 @@ def org_template(listed: Listed) -> pb.OrgTemplate:
 
 
 def workspace_template(template: WorkspaceTemplate) -> pb.WorkspaceTemplate:
-    """A template of a workspace; what its file says in another form than it should is left out."""
+    """A template of a workspace, without fields whose values have a wrong type in its file."""
     config = template.config
     inner = config.get("runtime_config")
     settings: Mapping[str, Any] = inner if isinstance(inner, Mapping) else {}

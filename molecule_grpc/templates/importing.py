@@ -1,4 +1,4 @@
-"""Importing a template: where it comes from, what it needs, and what becomes of its workspaces."""
+"""Importing a template: its source, its required variables, and its workspaces' outcomes."""
 
 from __future__ import annotations
 

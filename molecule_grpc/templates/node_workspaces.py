@@ -45,7 +45,7 @@ class NodeWorkspaces:
         self._put_schedules = put_schedules
 
     async def find(self, importer: Importer, parent_id: UUID | None, node: Node) -> Imported | None:
-        """The workspace of a node, if there is one. Raises `Unavailable`: then nobody knows."""
+        """The workspace of a node; None for none. Raises `Unavailable` without a database."""
         return await self._workspaces.find(importer.organization_id, parent_id, node.name)
 
     async def create(
@@ -80,7 +80,7 @@ class NodeWorkspaces:
             return await store.get(self._pool, workspace_id)
 
     async def remember(self, workspace_id: UUID, memories: tuple[InitialMemory, ...]) -> None:
-        """Store what a workspace shall know, and note that it is done."""
+        """Store a workspace's first memories, and note in the node's row that they are stored."""
         if memories:
             await self._workspaces.remember(workspace_id, memories)
             with database_errors():

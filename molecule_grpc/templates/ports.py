@@ -65,7 +65,7 @@ class Configurer(Protocol):
 
 
 class WorkspaceSlice(Protocol):
-    """What the slice of workspaces offers, and what may be told to it."""
+    """The slice of workspaces: imports, and who configures new workspaces."""
 
     @property
     def imports(self) -> Workspaces: ...

@@ -20,7 +20,7 @@ class Action(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What became of one workspace of a template.
+    """The import's outcome for a workspace of a template.
 
     Args:
         id, parent_id: None where there is none.

@@ -42,7 +42,7 @@ class Walk:
         self._dry_run = dry_run
 
     async def run(self, roots: tuple[Node, ...]) -> list[Outcome]:
-        """What became of each workspace. One that fails takes those below it along, and no others.
+        """Create the workspaces. A failed workspace fails its descendants, and no others.
 
         Raises:
             Unavailable: the database does not answer. What was created stays.
@@ -56,7 +56,7 @@ class Walk:
         return list(outcomes.values())
 
     async def _one(self, node: Node, above: Outcome | None) -> Outcome:
-        """A workspace below its parent, whether that was created now or was there."""
+        """Create or find a node's workspace below its parent's, which may be new or older."""
         prepared = await self._preparing.prepare(node)
         outcome = Outcome(
             path=node.path,

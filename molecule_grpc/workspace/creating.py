@@ -1,4 +1,4 @@
-"""Adding a workspace: one transaction with everything that it is created with."""
+"""Adding a workspace with place, secrets, files and token, in one transaction."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ class Creation:
         )
 
     async def _configured(self, wanted: NewWorkspace) -> tuple[NewWorkspace, Configuration | None]:
-        """What is wanted, with what its template says besides; imports bring files of their own."""
+        """The draft with its template's values and files; imports bring files of their own."""
         configurer = self._subscriptions.configurer
         if configurer is None or wanted.imported or drafts.is_external(wanted):
             return wanted, None
@@ -146,7 +146,7 @@ class Creation:
     async def _insert(
         self, conn: Connection, draft: WorkspaceDraft, wanted: NewWorkspace, platform_url: str
     ) -> ConnectionDetails | None:
-        """The row with its place and its secrets, and how its agent connects."""
+        """Insert the row, its place and its secrets. Returns how the agent connects."""
         await placement.require_room(conn, draft)
         await workspaces.require_quota(conn, draft.organization_id, self._quota)
         await workspaces.insert(conn, draft)

@@ -76,7 +76,7 @@ class Imports:
         return Imported(created.id, created.status, created=True, reason=created.reason)
 
     async def remember(self, workspace_id: UUID, memories: Sequence[InitialMemory]) -> None:
-        """Store what a new workspace shall know. A memory that is there is not stored twice."""
+        """Store a new workspace's first memories. A repeat stores nothing twice."""
         await self._subscriptions.created(workspace_id, memories)
 
 

@@ -65,7 +65,7 @@ def check_runtime(runtime: str) -> str:
 
 
 def check_egress(hosts: HostList, *, external: bool) -> HostList:
-    """Hosts that a workspace may reach; the platform holds those alone that it runs.
+    """Hosts that a workspace may reach. The platform can bound only workloads that it runs.
 
     Raises:
         Invalid: a list for an external workspace.

@@ -101,7 +101,7 @@ CRASHED: Final = _move(
     Status.OFFLINE,
 )
 
-# Verbs that start a workload. Restarting one that is being started moves nothing.
+# Verbs that start a workload. Restarting a provisioning workspace moves nothing.
 RESTARTED: Final = _move(
     Status.PROVISIONING,
     "restart",

@@ -16,7 +16,7 @@ OnRegistered: TypeAlias = Callable[[UUID], None]
 # Stores what a workspace shall know from the start; how much of it is stored.
 OnCreated: TypeAlias = Callable[[UUID, Sequence[InitialMemory]], Awaitable[int]]
 InTransaction: TypeAlias = Callable[[Connection, list[UUID]], Awaitable[None]]
-# Keeps the secrets of a workspace: its organisation, its id, values by name. Raises `Invalid`.
+# Keeps a workspace's secrets. Takes organisation, workspace, values by name. Raises `Invalid`.
 StoresSecrets: TypeAlias = Callable[[Connection, UUID, UUID, Mapping[str, str]], Awaitable[None]]
 OnRemoved: TypeAlias = Callable[[Sequence[UUID]], None]
 # What an organisation, and a workspace of it, uses of quotas that another slice keeps.

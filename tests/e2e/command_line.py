@@ -22,7 +22,7 @@ from molecule_grpc.cli.main import app
 
 @dataclass(frozen=True, slots=True)
 class CommandLine:
-    """Runs commands one after the other with one token."""
+    """Runs commands one at a time, all with the same token."""
 
     process: subprocess.Popen[str]
 

@@ -121,5 +121,5 @@ def families(new_family: NewFamily) -> Families:
 
 @pytest.fixture
 async def family(families: Families) -> Family:
-    """Everybody who may call the still server. What earlier tests stored may be there, too."""
+    """Callers of every role on the still server, which keeps the rows of earlier tests."""
     return await families.family()

@@ -1,4 +1,4 @@
-"""HTTP/2 as frames: a call whose client decides what it reads, and sees how the call ends."""
+"""HTTP/2 as frames: a client that reads as slowly as a test says, and sees a call's end."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ _QUICK = {
 
 @dataclass(slots=True)
 class Platform:
-    """A running server with what its control plane runs."""
+    """A running server, with a scripted control plane."""
 
     server: RunningServer
     wire: Wire
@@ -54,7 +54,7 @@ class Platform:
         return workspace
 
     async def online(self, name: str = "", **fields: Any) -> ManagedWorkspace:
-        """One whose agent has registered, and reads its inbox."""
+        """A workspace whose agent has registered and reads the inbox."""
         workspace = await self.create(name, **fields)
         await workspace.register()
         return workspace
@@ -91,7 +91,7 @@ class ManagedWorkspace:
         return str((await self.row())["status"])
 
     async def reaches(self, *statuses: str) -> str:
-        """Its status, once it is one of these."""
+        """The workspace's status, after waiting until the status is among `statuses`."""
         return await until(self.status, lambda status: status in statuses)
 
     def machines(self) -> list[Machine]:

@@ -102,7 +102,7 @@ def caller(server: RunningServer, port: int) -> psutil.Process:
 async def test_a_workspace_runs_from_its_creation_to_its_removal(
     fleet: RunningServer, plane: ScriptedControlPlane, parties: tuple[Party, Organization]
 ) -> None:
-    """R-0.8, W3: over REST, command line and metrics; the agent's token is the one it was given."""
+    """R-0.8, W3: over REST, command line and metrics, with the token of the agent's environment."""
     operator, org = parties
     shared = {"key": "SHARED", "value": "theirs"}
     assert (await org.rest("PUT", "/settings/secrets", shared)).status_code == 200

@@ -107,7 +107,7 @@ async def state_of(agent: Agent) -> str:
 
 @pytest.mark.parametrize("field", SHELLS)
 async def test_a_text_may_be_run_twice(org: Organization, tmp_path: Path, field: str) -> None:
-    """R-12.10: what the second run finds on the disk, it leaves as it is."""
+    """R-12.10: the second run leaves files and settings of the first unchanged."""
     agent = await org.hire()
     text = with_token((await details_of(agent, org))[field], agent)
     environment = home_with_programs(tmp_path)
@@ -153,7 +153,7 @@ async def test_the_text_for_curl_registers_the_agent(org: Organization) -> None:
 
 
 async def test_the_program_in_python_does_a_task(org: Organization, tmp_path: Path) -> None:
-    """W45: it registers, holds its inbox and answers, as it stands."""
+    """W45: the unchanged snippet registers, holds the inbox and answers."""
     boss, agent = await org.hire(), await org.hire()
     program = tmp_path / "agent.py"
     program.write_text(with_token((await details_of(agent, org))["python_snippet"], agent))
@@ -196,7 +196,7 @@ async def test_a_written_configuration_leads_a_real_client_to_the_tools(
 async def test_the_commands_of_the_page_lead_codex_to_the_tools(
     own_server: Callable[..., RunningServer], tmp_path: Path
 ) -> None:
-    """docs/connect.md as it stands; what Codex reads then is enough for a client."""
+    """The commands of docs/connect.md; Codex' settings are then enough for a client."""
     running = own_server()
     page = (Path(__file__).parents[2] / "docs" / "connect.md").read_text()
     [block] = re.findall(r"^```sh\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)

@@ -66,7 +66,7 @@ async def test_doctor_says_what_the_engine_can_do_and_what_to_do_without_one(
             assert {"engine", "limits", "seccomp", "storage", "image of *"} <= set(findings)
             assert "runc" in findings["OCI runtimes"]["detail"]
             assert findings["egress"]["detail"] == "internal networks bind"
-            # Whoever relies on a list is told what it leaves open.
+            # Operators who rely on lists of hosts are told which addresses stay reachable.
             assert docker_engine.namespace.inside in findings["this machine"]["detail"]
         else:
             assert "MOLECULE_DOCKER_HOST" in findings["engine"]["fix"]

@@ -46,7 +46,7 @@ class Platform:
         return [each for group in answer["Reservations"] for each in group["Instances"]]
 
     async def machine(self, workspace: str, *states: str) -> str:
-        """The id of its only machine, once that is in one of these states."""
+        """The id of the workspace's only machine, after waiting for one of `states`."""
         reached = await until(
             lambda: self.machines(workspace, *states), lambda rows: len(rows) == 1
         )
@@ -168,7 +168,7 @@ async def test_a_workspace_lives_on_one_machine_from_its_creation_to_its_removal
 async def test_a_machine_fetches_its_secrets_and_its_files_are_reached(
     platform: Platform, machine: Machine
 ) -> None:
-    """The user data is run on a machine, at two boots; then its files and logs are asked for."""
+    """The user data runs at 2 boots of a machine, whose files and logs are then read."""
     org = platform.org
     secret = """a "b" $c `d` \\ 'e' $(id)"""
     body = {"name": "runner", "runtime": "langgraph", "secrets": {"API_KEY": secret}}

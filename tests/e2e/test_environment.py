@@ -1,4 +1,4 @@
-"""What agents are started with, and that they are started again when it changes."""
+"""Variables of agents, and restarts after changes of variables."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ async def test_tokens_of_answers_are_counted(platform: Platform) -> None:
 async def test_a_start_that_lacks_what_its_agent_requires_fails_and_says_so(
     platform: Platform,
 ) -> None:
-    """The names in the reason and in the event; a secret of that name starts it again."""
+    """The reason and the event name the variables; setting the secrets restarts the agent."""
     config = "runtime: langgraph\nruntime_config: {required_env: [NEEDED_KEY, OTHER_KEY]}\n"
     document = {"name": f"needy {uuid.uuid4().hex[:8]}", "prompts": {"config.yaml": config}}
     made = await platform.org.rest("POST", "/bundles/import", document)

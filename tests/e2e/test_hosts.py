@@ -262,7 +262,7 @@ async def test_refusal_of_a_call_that_is_still_sending_reads_as_one(host: Host) 
 async def test_slow_consumer_reads_all_that_was_sent_and_the_status(
     host: Host, agent: Workspace
 ) -> None:
-    """As fast as its window lets it, from when it reads again."""
+    """After the client reads again, the answer comes as fast as the window permits."""
     body = {"method": "message/send", "params": {"message": {"parts": [{"text": "x" * 200_000}]}}}
     async with client(host, OPERATOR) as http:
         for _ in range(6):

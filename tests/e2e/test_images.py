@@ -62,7 +62,7 @@ class Runner:
         self._witness = witness
 
     async def digest(self) -> str:
-        """Of the image that its container runs now; empty without one."""
+        """The digest of the container's image; empty without a container."""
         name = f"ws-{self.id}"
         found = self._witness.containers.list(filters={"name": name})
         return str(found[0].labels["molecule.image.digest"]) if found else ""

@@ -215,7 +215,7 @@ async def test_required_variables_must_have_a_value(poor_org: Organization) -> N
 async def test_a_workspace_that_cannot_be_created_takes_only_its_own_along(
     org: Organization,
 ) -> None:
-    """207: each with its reason, and the others are there."""
+    """207: failed workspaces have reasons, and all other workspaces exist."""
     template = {
         "name": "t",
         "workspaces": [

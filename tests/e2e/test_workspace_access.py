@@ -415,7 +415,7 @@ async def test_nobody_else_gets_in_and_a_revoked_token_is_put_out(scene: Scene) 
     await call.write(start(scene, "true"))
     assert await call.code() is grpc.StatusCode.UNAUTHENTICATED
 
-    # Its own token opens all that lasts, and loses it when it is revoked.
+    # The workspace's token opens log stream and terminal; its revocation ends both.
     own = tuple(scene.own.headers.items())
     follow = pb.WatchWorkspaceLogsRequest(workspace_id=scene.id, follow=True)
     logs = scene.stub().WatchWorkspaceLogs(follow, metadata=own, timeout=PATIENCE)
@@ -576,7 +576,7 @@ async def test_the_commands_of_people(
 
 
 def in_a_terminal(argv: list[str], environment: dict[str, str]) -> tuple[int, bytes]:
-    """Type into an interactive command; its exit code and what the terminal showed."""
+    """Type into an interactive command. Returns the exit code and the terminal's output."""
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (33, 91))
     before = termios.tcgetattr(theirs)

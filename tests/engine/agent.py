@@ -54,7 +54,7 @@ class Answer(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
     def log_message(self, *_: object) -> None:
-        """Its log is for what it was asked."""
+        """Print nothing: the agent's output holds only the lines that tests ask for."""
 
 
 def call(path: str, body: dict[str, Any], token: str) -> dict[str, Any]:
@@ -72,7 +72,7 @@ def call(path: str, body: dict[str, Any], token: str) -> dict[str, Any]:
 
 
 def live() -> None:
-    """Register until the platform accepts it, then beat."""
+    """Register until the platform accepts the agent, then send heartbeats."""
     workspace, token = os.environ["WORKSPACE_ID"], os.environ.get("MOLECULE_TOKEN", "")
     card = {"name": os.environ.get("AGENT_NAME", "agent"), "skills": []}
     # Of no use to anybody outside: the platform must know better.

@@ -131,7 +131,7 @@ class DockerEngine:
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def traces(self) -> list[str]:
-        """What is left of it on the machine: nothing after `close`."""
+        """Processes, mounts, directories and namespaces on the machine: none after `close`."""
         found = [f"process {process.pid}" for process in self._left()]
         found += [f"mount {mount}" for mount in self._mounts()]
         found += [f"directory {self.directory}"] * self.directory.exists()

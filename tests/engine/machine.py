@@ -61,7 +61,7 @@ exec /usr/sbin/sshd -D -e -f /etc/ssh/machine_config
 
 
 def missing() -> str:
-    """What this machine lacks for such machines; empty for nothing."""
+    """A missing prerequisite of this machine; empty if there is none."""
     for program in ("/usr/sbin/sshd", "sudo", "unshare", "nsenter", "useradd"):
         if shutil.which(program) is None:
             return f"{program} is not installed"

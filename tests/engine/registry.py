@@ -47,7 +47,7 @@ class Registry:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it, again with what it has, and wait until it answers."""
+        """Start the registry over its images of before, and wait until the registry answers."""
         configuration = self._directory / "config.yml"
         data = self._directory / "data"
         configuration.write_text(_CONFIGURATION.format(directory=data, port=_PORT))
@@ -79,7 +79,7 @@ class Registry:
             self._process = None
 
     def close(self) -> None:
-        """Stop it, and remove what it has."""
+        """Stop the registry, and delete its images."""
         self.stop()
         shutil.rmtree(self._directory, ignore_errors=True)
 

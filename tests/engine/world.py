@@ -70,7 +70,7 @@ class World:
             time.sleep(0.02)
 
     def close(self) -> None:
-        """End it, and remove the way there."""
+        """End the server, and remove the route to its addresses."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()

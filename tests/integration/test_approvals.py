@@ -107,7 +107,7 @@ async def test_what_nobody_decides_in_time_is_denied(pool: Pool, slice_: Slice, 
 
 
 async def test_a_full_inbox_is_told_later(database_url: str, pool: Pool, me: UUID) -> None:
-    """When the agent has read what was there."""
+    """Decisions are told after the agent has read its inbox."""
     async with slice_of(database_url, pool, inbox_max_items=1) as small:
         for _ in range(2):
             approval_id, _ = await approvals_of(small).ask(me, ASKED)

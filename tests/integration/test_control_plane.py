@@ -200,7 +200,7 @@ async def test_calls_that_hang_end_with_their_deadline_and_hold_up_nobody(
 async def test_a_machine_is_found_by_the_operation_that_started_it(
     plane: ScriptedControlPlane, backend: ControlPlane
 ) -> None:
-    """Whoever takes over from a worker that died before it read the answer."""
+    """A worker takes over from another that died before reading the answer."""
     request = a_start()
     plane.script["POST"] = [bad.done_then(plane, bad.hang_up)]
     with pytest.raises(BackendFailure):

@@ -1,4 +1,4 @@
-"""Images against a real engine and a real registry: tags that move, and pins that do not."""
+"""Images against a real engine and a real registry: moving tags, and pinned digests."""
 
 from __future__ import annotations
 

@@ -220,7 +220,7 @@ async def test_a_delete_before_the_start_calls_nobody(
 async def test_an_operation_of_a_dead_worker_is_finished_once(
     pool: Pool, database_url: str, plane: ScriptedControlPlane, machine_runs: bool
 ) -> None:
-    """Whoever finds it looks first: what runs is kept, what does not is started."""
+    """The next worker asks the engine first: a running workload is kept, a missing one started."""
     [workspace] = await add(
         pool, status="provisioning", runtime="langgraph", backend="control-plane"
     )

@@ -94,7 +94,7 @@ async def test_forty_agents_fire_once_however_many_workers_look(
     for _ in range(2):
         await make_due(pool)
         await asyncio.gather(*(scheduler_of(one).step() for one in (slice_, other, slice_)))
-        # The next minute: each agent has ended what it was given.
+        # Before the next minute each agent completes its task.
         for row in await pool.fetch("SELECT delegation_id, callee_id FROM delegations"):
             await slice_.update(row["callee_id"], row["delegation_id"], "completed", "done")
     assert await tasks(pool) == 80
@@ -107,7 +107,7 @@ async def test_forty_agents_fire_once_however_many_workers_look(
 
 
 async def _claim_all(pool: Pool) -> list[due.Claimed]:
-    """What a worker does before it hands anything over."""
+    """Claim all due schedules, as a worker does before handing tasks over."""
     verdicts = [
         Verdict(row.id, row.next_run_at, row.look_at, "fire", row.now, row.now, "", new_id())
         for row in await due.due(pool, 100)

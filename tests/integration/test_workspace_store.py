@@ -161,7 +161,7 @@ async def test_an_error_of_the_purge_leaves_everything_as_it_was(bench: Bench) -
 
 
 async def test_a_workspace_is_created_although_its_token_is_not(bench: Bench) -> None:
-    """W46: whoever connects the agent rotates then, which mints one."""
+    """W46: rotating the token later mints the first."""
     await bench.pool.execute(
         """
         CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql

@@ -53,7 +53,7 @@ def test_a_body_without_content_is_refused(body: bytes) -> None:
 
 
 async def test_a_source_is_read_no_further_ahead_than_there_is_room() -> None:
-    """And then as fast as its parts are taken, to the last one, before its error is told."""
+    """All parts are taken before the source's error is raised."""
     given = 0
 
     async def source() -> AsyncIterator[bytes]:

@@ -99,7 +99,7 @@ def test_why_a_pod_has_not_come() -> None:
 
 
 def test_a_pod_without_first_files_mounts_no_secret() -> None:
-    """A Secret that is mounted without items would show everything that it holds."""
+    """A Secret mounted without items would show all its keys."""
     body = defined(a_start(config_files={}, secret_files={}))
     assert [each for each in body["volumes"] if "secret" in each] == []
     assert "initContainers" not in body

@@ -99,7 +99,7 @@ def test_a_link_in_a_zip_is_refused() -> None:
 
 
 def test_the_size_that_a_zip_names_is_not_believed() -> None:
-    """A bomb says that it is small: what comes out is counted."""
+    """A bomb's header names a small size: the inflated bytes are counted."""
     honest = bytearray(zip_of({"big": b"\0" * (MAX_BYTES + 1)}))
     for mark, offset in ((b"PK\x03\x04", 22), (b"PK\x01\x02", 24)):
         struct.pack_into("<L", honest, honest.find(mark) + offset, 10)

@@ -1,4 +1,4 @@
-"""YAML of strangers: what it means, what it may include, and how much of it there may be."""
+"""YAML of strangers: its meaning, its includes, and its limits."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ def log_frame(frame: log_stream.Frame) -> pb.WatchWorkspaceLogsResponse:
 async def client_frames(
     requests: AsyncIterator[pb.ExecWorkspaceRequest],
 ) -> AsyncIterator[terminals.ClientFrame]:
-    """What a client sends after its first frame.
+    """The frames that a client sends after Start.
 
     Raises:
         Invalid: it sends a second Start.

@@ -94,7 +94,7 @@ class LogStreams:
 async def _printed(
     target: Target, kept: Sequence[LogChunk], *, after: int, follow: bool, tail: int
 ) -> AsyncGenerator[LogChunk, None]:
-    """What is kept of earlier workloads, then what the present one printed.
+    """The kept output of earlier workloads, then the output of the present workload.
 
     The last lines are those of the present workload, and of earlier ones where there is none.
     """
@@ -127,7 +127,7 @@ async def _frames(
         if ahead.over:
             return
         if greet and ahead.opened:
-            # Says to a client that follows a silent agent that its stream is open.
+            # A client that follows a silent agent learns from a beat that the stream is open.
             greet = False
             guard.spoke()
             yield Beat()

@@ -72,7 +72,7 @@ def stalled() -> Aborted:
 
 @contextlib.contextmanager
 def translated() -> Iterator[None]:
-    """What a backend says, as the caller reads it."""
+    """Turn exceptions of a backend into errors for the caller, with code and reason."""
     try:
         yield
     except (

@@ -1,4 +1,4 @@
-"""Commands beside an agent: what they print, what is typed, and their end."""
+"""Commands beside an agent: output, typed input, and exit code."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ class Terminals:
 
 
 class _Session:
-    """A command that runs, and its client."""
+    """A running command and the client's stream."""
 
     def __init__(self, session: ExecSession, guard: StreamGuard) -> None:
         self._session = session
@@ -141,7 +141,7 @@ class _Session:
         self._left = False
 
     async def read(self) -> None:
-        """Read what the command prints, then wait for its end."""
+        """Read the command's output, then wait for the exit code."""
         await self._printed.fill(self._session.output())
         try:
             with refusals.translated():

@@ -71,7 +71,7 @@ class Backend(Protocol):
         tail: int = 0,
         deadline: float = LOG_SECONDS,
     ) -> AsyncIterator[LogChunk]:
-        """What the agent printed, also after its end. A line without its end is a part of a line.
+        """The agent's output, also of an agent that has ended. A chunk may end within a line.
 
         The first chunk may have no data: it says that the engine has answered.
 

@@ -53,7 +53,7 @@ class ExecSession(Protocol):
     """A command that runs beside the agent. Closing it ends the command."""
 
     def output(self) -> AsyncIterator[ExecOutput]:
-        """What the command prints, until it ends."""
+        """The command's output, until the command ends."""
         ...
 
     async def write(self, data: bytes) -> None:
@@ -77,5 +77,5 @@ class ExecSession(Protocol):
         ...
 
     async def close(self) -> None:
-        """End the command if it still runs, and free what it holds."""
+        """End a running command, and free its connection."""
         ...

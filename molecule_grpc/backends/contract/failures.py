@@ -30,7 +30,7 @@ class FailureReason(enum.StrEnum):
 
 
 class BackendFailure(Exception):
-    """The engine did not do what it was asked.
+    """The engine did not carry out a call.
 
     Args:
         public: a sentence for people, without internals of the engine or the network.
@@ -63,7 +63,7 @@ class BackendFailure(Exception):
 
 
 class Refused(Exception):
-    """A backend that never does this, whatever the state: UNIMPLEMENTED, HTTP 501."""
+    """A backend lacks a capability in every state: UNIMPLEMENTED, HTTP 501."""
 
     def __init__(self, backend: BackendName, what: str) -> None:
         super().__init__(f"the backend {backend} does not offer {what}")

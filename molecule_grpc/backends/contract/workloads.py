@@ -1,4 +1,4 @@
-"""Workloads as values: what is to be started, and what an engine says of it."""
+"""Workloads as values: the request of a start, and statuses that engines report."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from molecule_grpc.backends.contract.workloads import (
 
 _CODE: Final = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,199}")
-# Answers that say that the machine itself is gone; any other 404 may come from a wrong address.
+# Codes of a 404 for a machine that is gone; any other 404 may come from a wrong address.
 _GONE: Final = frozenset({"not_found", "instance_not_found", "workspace_not_found"})
 
 _RUNNING: Final = frozenset({"running", "pending", "provisioning", "starting"})

@@ -91,7 +91,7 @@ class ControlPlane(Closed):
             raise answers.failure(answer.status, answer.body)
 
     async def status(self, resource: Resource, *, deadline: float) -> Status:
-        """What has become of a machine. One that was never started needs no call."""
+        """The machine's status. A workspace that was never started is absent without a call."""
         if not resource.resource_id and resource.operation_id is None:
             return Absent()
         try:

@@ -29,7 +29,7 @@ def member(path: str, size: int, mode: int = _FILE_MODE) -> tarfile.TarInfo:
 
 
 async def archive_of(path: str, content: AsyncIterator[bytes], size: int) -> AsyncIterator[bytes]:
-    """An archive of one file, as its bytes come.
+    """A tar archive of one file, streamed while the file's bytes come.
 
     Raises:
         ValueError: there are more or fewer bytes than `size`.

@@ -50,7 +50,7 @@ class DockerExec:
         await self._stream.__aenter__()
 
     async def output(self) -> AsyncIterator[ExecOutput]:
-        """What the command prints, until it ends."""
+        """The command's output, until the command ends."""
         assert self._stream is not None
         while True:
             async with calling(None):

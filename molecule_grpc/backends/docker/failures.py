@@ -14,7 +14,7 @@ from molecule_grpc.backends.contract.failures import BackendFailure, FailureReas
 from molecule_grpc.backends.docker.rules import signal_of
 from molecule_grpc.backends.pacing import bounded
 
-# As aiodocker says that it found nobody.
+# Status of a DockerError where aiodocker reached no engine.
 _NO_ENGINE: Final = 900
 _NOT_FOUND: Final = 404
 _CONFLICT: Final = 409

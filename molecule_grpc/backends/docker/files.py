@@ -66,7 +66,7 @@ class Files:
     async def write(
         self, resource: Resource, path: str, content: AsyncIterator[bytes], size: int
     ) -> None:
-        """Replace a file. Whoever reads it meanwhile sees the old bytes or the new ones."""
+        """Replace a file. Readers see the old bytes or the new bytes, never a mixture."""
         async with self._container(resource) as found:
             directory, _, name = path.rpartition("/")
             directory = await resolved(self._engine, found["Id"], directory)
@@ -172,7 +172,7 @@ class Files:
 
     @contextlib.asynccontextmanager
     async def _container(self, resource: Resource) -> AsyncIterator[Json]:
-        """The workspace's container, running or not; without one, a helper on its volumes."""
+        """The workspace's container, running or not, else a helper on the workspace's volumes."""
         found = await self._workloads.inspect(resource)
         if found is not None:
             yield found

@@ -61,7 +61,7 @@ class Images:
         return image_tag_is_moving(reference)
 
     async def pull(self, runtime: str, digest: str, *, deadline: float) -> str:
-        """Pull a runtime's image, or the one with this digest; the digest of what is there now.
+        """Pull a runtime's image, or the image of a digest. Returns the pulled image's digest.
 
         Empty for an image that no registry knows.
 
@@ -98,7 +98,7 @@ class Images:
         return str(found["Descriptor"]["digest"])
 
     async def require(self, reference: str) -> Json:
-        """What the engine knows of an image that is there afterwards.
+        """The engine's record of an image, after a pull where the engine lacks it or its tag moves.
 
         A pull that fails is logged and forgotten where an older image is there: a registry that is
         away keeps nobody from starting.
@@ -126,7 +126,7 @@ class Images:
             return BackendFailure(FailureReason.TIMEOUT, "the registry did not answer in time")
 
     async def find(self, reference: str) -> Json | None:
-        """What the engine knows of an image; None if it does not have it."""
+        """The engine's record of an image; None for an image that the engine lacks."""
         try:
             found: Json = await self._engine.get(f"images/{reference}/json")
         except DockerError as error:
@@ -136,7 +136,7 @@ class Images:
         return found
 
     async def _pull(self, reference: str) -> BackendFailure | None:
-        """Ask for the image. None if it came, else why it did not."""
+        """Pull the image. Returns the failure, or None after success."""
         name, tag = _parts(reference)
         query = {"fromImage": name, "tag": tag, "platform": self._settings.image_platform}
         headers = await registry_header(reference, self._given)
@@ -162,7 +162,7 @@ def digest_of(image: Json, reference: str) -> str:
 
 
 def registry_digest_of(image: Json, reference: str) -> str:
-    """By which the registry of this reference knows the image; empty for one that was made here."""
+    """The image's digest in the reference's registry; empty for an image built on this engine."""
     known = dict(entry.rsplit("@", 1) for entry in image.get("RepoDigests") or [])
     return known.get(repository_of(reference)) or next(iter(known.values()), "")
 

@@ -1,4 +1,4 @@
-"""Names and labels of all that the backend makes. Full ids, so that no two workspaces share one."""
+"""Names and labels of the backend's objects. Each name holds the whole id of a workspace."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PORT: Final = "molecule.port"
 DIGEST: Final = "molecule.image.digest"
 # What a container is for, where it is no workload.
 HELPER: Final = "molecule.helper"
-# As the platform's predecessor marks what it manages.
+# The label by which the platform's predecessor marks managed containers.
 MANAGED: Final = "molecule.platform.managed"
 
 CONFIGS: Final = "configs"
@@ -29,7 +29,7 @@ VOLUMES: Final = (CONFIGS, DATA, SESSIONS, SECRETS)
 
 
 def container(workspace_id: UUID) -> str:
-    """Name of a workspace's container, and what its neighbours call it by."""
+    """Name of a workspace's container, and its host name for neighbours on the network."""
     return f"ws-{workspace_id}"
 
 

@@ -102,7 +102,7 @@ class Networks:
         return [_network(found) for found in await self._engine.get("networks", filters=filters)]
 
     async def announce(self) -> None:
-        """Tell of the networks that are there: after a start, and in case somebody removed one."""
+        """Tell the gate of all networks: after a start, or when somebody has removed a network."""
         await self._changed(await self.all())
 
     async def remove_unused(self) -> None:

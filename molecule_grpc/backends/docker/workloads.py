@@ -39,7 +39,7 @@ class Workloads:
         return [one for one in found if _is_meant(one, resource)]
 
     async def inspect(self, resource: Resource) -> Json | None:
-        """All that the engine knows of the newest one; None without any."""
+        """The engine's record of the newest container; None for a workspace without containers."""
         for found in await self.find(resource):
             if (inspected := await self.inspect_id(found["Id"])) is not None:
                 return inspected
@@ -102,7 +102,7 @@ class Workloads:
         return list((await self._engine.get("volumes", filters=filters)).get("Volumes") or [])
 
     async def owned(self) -> list[Owned]:
-        """Every container, and for workspaces without one the fact that volumes are there."""
+        """Every container, and every workspace that has volumes and no container."""
         filters = names.label_filter(self._installation)
         found = await self._engine.get("containers/json", all=True, filters=filters)
         owned = [each for each in map(_owned_container, found) if each is not None]

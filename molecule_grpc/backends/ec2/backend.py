@@ -29,7 +29,7 @@ from molecule_grpc.settings.ec2 import Ec2Settings
 
 
 class Ec2Backend(Entering):
-    """Machines of one region that bear one installation's id."""
+    """Machines of a region, tagged with an installation's id."""
 
     name = BackendName.EC2
     capabilities = frozenset(Capability) - {Capability.STATS, Capability.EGRESS}

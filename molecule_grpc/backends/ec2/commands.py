@@ -32,7 +32,7 @@ real() {{ found=$(realpath -m -- "$1"; echo x); found=${{found%??}}; }}
 real "$2"; base=$found; real "${{1%/*}}"; path=$found/${{1##*/}}
 case "$found/" in "$base"/*) ;; *) exit {OUTSIDE};; esac
 """
-# A line feed, and the bytes: the first of it says that the file is there.
+# A line feed, then the file's bytes. The line feed tells the reader that the file exists.
 READ: Final = (
     f'{_RESOLVE}test -f "$path" || exit {NOT_THERE}; echo; cat -- "$path" || exit {_FAILED}'
 )

@@ -36,7 +36,7 @@ class MachineExec:
         self._stack = stack
 
     async def output(self) -> AsyncIterator[ExecOutput]:
-        """What the command prints, until it ends."""
+        """The command's output, until the command ends."""
         printed: asyncio.Queue[ExecOutput | None] = asyncio.Queue(1)
 
         async def pump(stream: asyncssh.SSHReader[bytes], *, error: bool) -> None:

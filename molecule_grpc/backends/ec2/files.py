@@ -23,7 +23,7 @@ class Files:
         self._log_file = log_file
 
     async def read(self, machine: Machine, path: str) -> AsyncGenerator[bytes, None]:
-        """A file's bytes, behind an empty piece that says that the file is there."""
+        """A file's bytes. An empty piece comes first, as soon as the file is found."""
         place = on_machine(path, machine.runtime)
         async with (
             self._sessions.to(machine) as connection,

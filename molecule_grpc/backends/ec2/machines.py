@@ -72,7 +72,7 @@ class Machines:
         self._poll = poll
 
     async def find(self, resource: Resource) -> list[Machine]:
-        """What is there of a workspace, what runs before what rests, the newest first."""
+        """A workspace's machines: running before stopped, the newest first."""
         wanted = {tags.WORKSPACE: str(resource.workspace_id)}
         if resource.operation_id is not None:
             wanted[tags.OPERATION] = str(resource.operation_id)

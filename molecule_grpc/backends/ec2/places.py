@@ -9,7 +9,7 @@ from molecule_grpc.backends.contract.failures import Refused
 from molecule_grpc.backends.contract.names import BackendName
 
 CONFIGS: Final = "/configs"
-# Those of a runtime that reads its files elsewhere. A file in a wrong place is never seen: the
+# Directories of runtimes that read files elsewhere. A file in a wrong place is never seen: the
 # agent's container binds this directory of the machine.
 _ELSEWHERE: Final = {
     "hermes": "/home/ubuntu/.hermes",

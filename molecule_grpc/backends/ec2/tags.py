@@ -14,7 +14,7 @@ INSTALLATION: Final = "molecule.installation"
 WORKSPACE: Final = "molecule.workspace"
 ORGANIZATION: Final = "molecule.organization"
 RUNTIME: Final = "molecule.runtime"
-# The operation that made the machine; and the one that last started it.
+# The operation that made the machine, and the operation that last started the machine.
 MADE_BY: Final = "molecule.made-by"
 OPERATION: Final = "molecule.operation"
 NAME: Final = "Name"

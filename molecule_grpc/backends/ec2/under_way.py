@@ -50,7 +50,7 @@ class UnderWay:
         self._requests.pop(operation_id, None)
 
     async def close(self) -> None:
-        """Leave what is under way to its thread."""
+        """Stop waiting for attempts that run in threads; each thread ends by itself."""
         for task in self._requests.values():
             task.cancel()
         await asyncio.gather(*self._requests.values(), return_exceptions=True)

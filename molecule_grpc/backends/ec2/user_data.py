@@ -1,4 +1,4 @@
-"""User data of a machine. Whoever may describe machines can read it: it holds no secret.
+"""User data of a machine, without secrets: accounts that may describe machines can read it.
 
 The bootstrap token in it works once, for one workspace, until that must have registered.
 """

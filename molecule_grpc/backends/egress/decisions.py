@@ -118,7 +118,7 @@ class Decisions:
             return Decision(Outcome.BUSY, "too many lookups are under way, try again")
         if not addresses:
             return Decision(Outcome.UNRESOLVABLE, f"{target.host} has no address")
-        # One address that is not public spoils all: such an answer is an attempt to rebind.
+        # A private address among public ones refuses the name: DNS rebinding mixes them.
         if not all(self._allows(each) and not is_own(each) for each in addresses):
             return _not_public(target)
         return Decision(Outcome.ALLOWED, address=_endpoint(chosen(addresses), target.port))

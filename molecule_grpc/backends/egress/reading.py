@@ -1,4 +1,4 @@
-"""Reading what a workspace may reach, and what it was refused."""
+"""Reading a workspace's permitted hosts, and its refused connections."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the proxy is asked, and what it answers."""
+"""Questions to the proxy, and decisions."""
 
 from __future__ import annotations
 

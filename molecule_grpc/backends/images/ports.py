@@ -36,7 +36,7 @@ class ImageEngine(Protocol):
         ...
 
     async def pull(self, runtime: str, digest: str, *, deadline: float) -> str:
-        """Pull a runtime's image, or the one with this digest; the digest of what is there now.
+        """Pull a runtime's image, or the image of a digest. Returns the pulled image's digest.
 
         Returns an empty text for an image that no registry knows.
         """

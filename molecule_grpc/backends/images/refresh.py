@@ -1,4 +1,4 @@
-"""Pulling images anew, and restarting what runs older ones."""
+"""Pulling images anew, and restarting workspaces that run older images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Workspaces as pods of a Kubernetes cluster: a StatefulSet of one, with its claims, for each."""
+"""Workspaces as pods of a Kubernetes cluster, each in a StatefulSet with claims."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ class KubernetesBackend:
         tail: int = 0,
         deadline: float = LOG_SECONDS,
     ) -> AsyncIterator[LogChunk]:
-        """What the agent printed, as long as its pod is there."""
+        """The agent's output, until the pod is deleted."""
         async with calling(deadline):
             pod = await self._require(resource)
         yield LogChunk(since, b"")

@@ -75,7 +75,7 @@ class Cluster:
         return await self._json("PATCH", path, query, body, _APPLY)
 
     async def merge(self, path: str, body: Json) -> Json:
-        """Change some fields of an object that is there."""
+        """Change some fields of an existing object."""
         return await self._json("PATCH", path, {}, body, _MERGE)
 
     async def post(self, path: str, body: Json) -> Json:
@@ -94,7 +94,7 @@ class Cluster:
 
     @contextlib.asynccontextmanager
     async def stream(self, path: str, **query: Any) -> AsyncIterator[aiohttp.StreamReader]:
-        """An answer that is read as it comes. Raises `ApiError`."""
+        """An answer's body, to be read piece by piece. Raises `ApiError`."""
         answer = await self._call("GET", path, query)
         try:
             await _require_success(answer)

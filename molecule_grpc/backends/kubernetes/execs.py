@@ -61,7 +61,7 @@ class PodExec:
             await self.resize(terminal)
 
     async def output(self) -> AsyncIterator[ExecOutput]:
-        """What the command prints, until it ends."""
+        """The command's output, until the command ends."""
         assert self._socket is not None
         async for message in self._socket:
             if message.type is not aiohttp.WSMsgType.BINARY or not message.data:

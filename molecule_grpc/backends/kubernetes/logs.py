@@ -52,7 +52,7 @@ async def _lines(
 ) -> AsyncIterator[LogChunk]:
     query: dict[str, Any] = {"container": names.CONTAINER, "timestamps": "true", **options}
     if since:
-        # The server knows seconds only: what it sends again is left out below.
+        # The server rounds down to seconds: lines up to `since` come again, and are left out below.
         query["sinceTime"] = datetime.fromtimestamp(since // NANOSECONDS, UTC).isoformat()
     if tail:
         query["tailLines"] = tail

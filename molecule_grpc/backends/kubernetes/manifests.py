@@ -50,7 +50,7 @@ def stateful_set(
     replicas: int,
     claims: list[Json] | None = None,
 ) -> Json:
-    """A StatefulSet of one pod, or of none: then only the claims of its earlier pod are there.
+    """A StatefulSet with 1 replica or 0; with 0 the claims of the earlier pod remain.
 
     Args:
         claims: the templates of claims that are there already, which can never be changed.

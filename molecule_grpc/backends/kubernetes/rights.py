@@ -1,4 +1,4 @@
-"""The rights that the backend needs in its namespace: those of deploy/kubernetes-rbac.yaml."""
+"""The backend's rights in its namespace, as deploy/kubernetes-rbac.yaml grants them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from molecule_grpc.backends.kubernetes.cluster import Cluster
 
 
 class Right(NamedTuple):
-    """One verb on one kind of object. `subresource` is empty for the object itself."""
+    """A verb on a kind of object. `subresource` is empty for the object itself."""
 
     group: str
     resource: str

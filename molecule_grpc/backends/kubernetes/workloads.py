@@ -80,7 +80,7 @@ class Workloads:
         await self._cluster.apply(self._path(_SECRETS, body["metadata"]["name"]), body)
 
     async def apply_policy(self, workspace_id: UUID, body: Json | None) -> None:
-        """Make the NetworkPolicy; with None remove the one that is there."""
+        """Apply the NetworkPolicy; with None delete the workspace's NetworkPolicy."""
         path = self._path(_POLICIES, names.workload(workspace_id))
         if body is not None:
             await self._cluster.apply(path, body)
@@ -114,11 +114,11 @@ class Workloads:
                     return
 
     async def forget_set(self, found: Json) -> None:
-        """Delete a StatefulSet that rests, and leave its claims."""
+        """Delete a StatefulSet without pods, and keep the claims."""
         await self._delete_set(found, "Orphan")
 
     async def remove(self, workspace_id: UUID) -> None:
-        """Delete all that there is of a workspace, claims with their disks among it."""
+        """Delete a workspace's StatefulSet, pod, and claims with their disks."""
         if (found := await self.find(workspace_id)) is not None:
             await self._delete_set(found, "Foreground")
         await self.wait_until_gone(workspace_id)

@@ -17,7 +17,7 @@ Spawn = Callable[[Coroutine[None, None, None]], object]
 
 
 class RestartContext:
-    """Leaves a restarted agent a message: when it was restarted, and what it may use.
+    """Leaves a restarted agent a message with the time of the restart and its variables' names.
 
     Args:
         leave: puts a text into the agent's inbox or queue.

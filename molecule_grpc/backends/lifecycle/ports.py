@@ -1,4 +1,4 @@
-"""What verbs need of the slice that owns workspaces, and of the one that sends messages."""
+"""Ports of the verbs: to the slice of workspaces, and to the slice of messages."""
 
 from __future__ import annotations
 

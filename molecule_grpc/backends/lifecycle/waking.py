@@ -54,11 +54,11 @@ class Waking:
             task = asyncio.ensure_future(self._wake(workspace_id))
             self._under_way[workspace_id] = task
             task.add_done_callback(lambda _: self._under_way.pop(workspace_id, None))
-        # Whoever leaves must not cancel what others wait for.
+        # A caller that is cancelled must not cancel the waking that other callers wait for.
         await asyncio.shield(task)
 
     async def is_dead(self, workspace_id: UUID) -> bool:
-        """Whether a workload certainly does not run; then it is marked offline and restarted."""
+        """Whether a workload certainly does not run. Such a workspace is restarted."""
         found = await self._rows.look(workspace_id)
         return found is not None and await self._deaths.examine(found)
 

@@ -1,4 +1,4 @@
-"""The end of an operation: one transaction with what follows from it for the workspace."""
+"""The end of an operation, in one transaction with the workspace's status move."""
 
 from __future__ import annotations
 

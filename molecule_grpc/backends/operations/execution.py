@@ -45,7 +45,7 @@ class Leave(Protocol):
         ...
 
 
-# Keeps what a workload printed, before it is removed. Never raises for the engine's sake.
+# Keeps a workload's output before the removal. Failures of the engine are swallowed.
 Keep = Callable[[str, Resource], Awaitable[None]]
 
 
@@ -147,7 +147,7 @@ class Execution:
         return Ending(state=State.SUCCEEDED, started=started)
 
     async def _found(self, operation: Operation) -> Started | None:
-        """What the worker before has started, if that runs."""
+        """The running workload that an earlier worker started for this operation; None for none."""
         found = await self._dispatch.status(operation.backend, operation.made)
         if isinstance(found, Running) and found.operation_id == operation.id:
             return Started(found.resource_id, found.url, found.image_digest)

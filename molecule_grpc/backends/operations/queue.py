@@ -41,7 +41,7 @@ class Asked(NamedTuple):
 
 
 async def enqueue(conn: Connection, wanted: Sequence[Wanted]) -> list[Asked]:
-    """Store what is wanted, merged with what waits; at most one for each workspace.
+    """Store operations, merged with pending ones: at most 1 is pending for each workspace.
 
     A stop or a removal also asks a running start to end. Call in the transaction of the status
     move: the rows of the workspaces are locked until that ends, also those that are locked already.

@@ -1,4 +1,4 @@
-"""What an operation is, and what becomes of one that waits when another is asked for."""
+"""Operations, and how a new request merges with a pending operation."""
 
 from __future__ import annotations
 

@@ -143,7 +143,7 @@ class Runner:
         except NotOurs:
             log.warning("an operation was taken over", operation_id=str(operation.id))
         except Exception:
-            # Its lease lapses, and it is taken over.
+            # The operation's lease lapses, and another worker takes the operation over.
             log.exception("an operation was not ended", operation_id=str(operation.id))
         finally:
             if self._runs.get(operation.id) is run:

@@ -36,7 +36,7 @@ class Operation(NamedTuple):
 
     @property
     def resource(self) -> Resource:
-        """What runs of the workspace, whichever operation started it."""
+        """The workspace's workload, whichever operation started it."""
         return Resource(workspace_id=self.workspace_id, resource_id=self.resource_id)
 
     @property

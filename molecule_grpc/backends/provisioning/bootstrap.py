@@ -25,7 +25,7 @@ from molecule_grpc.kernel.errors import Conflict, Unauthenticated
 # The variable with the workspace's token.
 TOKEN: Final = "MOLECULE_TOKEN"
 
-# Seconds that a workspace may take until it registers; 0 for a workspace that was removed.
+# A workspace's seconds from start to registration; 0 for a removed workspace.
 ProvisionSeconds = Callable[[Connection, UUID], Awaitable[int]]
 # The workspace of an operation has the files that it is started with.
 Delivered = Callable[[Connection, Operation], Awaitable[None]]

@@ -18,7 +18,7 @@ _LONGEST_SLUG: Final = 60
 
 
 class Described(NamedTuple):
-    """What a row says of a workspace, as far as its variables need it.
+    """The columns of a workspace that its variables are made of.
 
     Args:
         model: of the assigned agent, or what the workspace was created with; empty for neither.
@@ -71,7 +71,7 @@ def _choices(row: Described) -> dict[str, str]:
 
 
 def _model_of_hermes(row: Described, secrets: Mapping[str, str]) -> dict[str, str]:
-    """The one runtime that reads its model from a variable of its own."""
+    """Hermes alone reads its model from HERMES_DEFAULT_MODEL."""
     model = secrets.get(MODEL_SECRET) or row.model
     if row.runtime != _HERMES or not model or secrets.get("HERMES_DEFAULT_MODEL"):
         return {}

@@ -1,4 +1,4 @@
-"""Whether an agent finds the variables that its configuration says it cannot do without."""
+"""Required variables of an agent's configuration that the start would not set."""
 
 from __future__ import annotations
 

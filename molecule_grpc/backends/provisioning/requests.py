@@ -126,7 +126,7 @@ class Requests:
 
 
 async def _require(config: bytes, env: Mapping[str, str]) -> None:
-    """Refuse a start whose agent would not find what it needs. Raises `BackendFailure`."""
+    """Refuse a start that lacks the configuration's required variables. Raises `BackendFailure`."""
     names = await asyncio.to_thread(missing, config, env) if config else []
     if names:
         raise BackendFailure(

@@ -31,7 +31,7 @@ _RELEASE: Final = """
 
 
 class Claim(NamedTuple):
-    """A token that was used now, and the start that it is for."""
+    """The first use of a bootstrap token, and the operation of the token's start."""
 
     operation_id: UUID
     used_at: datetime

@@ -61,7 +61,7 @@ class Reconcile:
         self._announce = announce
 
     async def compare(self) -> None:
-        """Compare every backend that can list what is there. One that cannot be asked is left."""
+        """Compare every backend that lists its workloads. A backend that fails is skipped."""
         for backend in self._dispatch.opened:
             if Capability.LIST not in backend.capabilities:
                 continue
@@ -99,7 +99,7 @@ class Reconcile:
             await self._dispatch.remove_volumes(each.backend, each.workspace_id)
 
     async def _made_by(self, each: Leftover) -> str:
-        """The workload that an operation has left, unless it is the one that the row expects.
+        """The resource id of an operation's leftover; empty for the workload that the row expects.
 
         Raises:
             BackendFailure: the engine does not say.

@@ -1,4 +1,4 @@
-"""What sweeps need of the slice that owns workspaces, and of the one that keeps messages."""
+"""Ports of the sweeps: to the slice of workspaces, and to the slice of messages."""
 
 from __future__ import annotations
 

@@ -15,5 +15,5 @@ _EARLY = 0.9
 
 
 async def take_turn(pool: Pool, name: str, period: float) -> bool:
-    """Whether this worker is the one that sweeps now. Without a taker for a period it is."""
+    """Whether this worker sweeps now: no worker has taken the sweep's turn for a period."""
     return bool(await pool.fetchval(_TAKE, name, period * _EARLY))

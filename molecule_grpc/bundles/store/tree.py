@@ -1,4 +1,4 @@
-"""The rows that a bundle is made of, and what it leaves in them."""
+"""The SQL of reading a tree of workspaces, and of noting which bundle a workspace came from."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from tomlkit.exceptions import TOMLKitError
 from molecule_grpc.cli.connecting.entry import SERVER, TOOL_SECONDS, CannotEdit, Entry
 
 _SERVERS = "mcp_servers"
-# Of a server that is a program, or that reads its token from elsewhere: Codex refuses a mixture.
+# Keys of servers that are programs or read tokens elsewhere: Codex refuses a mixture.
 _OTHERS = ("command", "args", "env", "env_vars", "cwd", "bearer_token_env_var")
 
 

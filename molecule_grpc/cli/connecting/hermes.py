@@ -1,4 +1,4 @@
-"""Hermes' `config.yaml`, edited in its lines: what people wrote there stays, comments too."""
+"""Hermes' `config.yaml`, edited line by line: people's settings and comments stay."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from molecule_grpc.cli.connecting.entry import CannotEdit, Entry
 
 
 def with_identity(text: str, entry: Entry, made: str) -> str:
-    """The program of an agent; one that is there keeps everything but its three values.
+    """The agent's program. In an existing program only three values are changed.
 
     Args:
         made: the program as the platform writes it, with the token.

@@ -31,7 +31,7 @@ async def get(pool: Pool, workspace_id: UUID, within: UUID | None) -> Settings |
 
 
 async def merge(conn: Connection, workspace_id: UUID, text: str) -> int:
-    """Set the keys of an object, and leave the others; the bytes of all that is stored then."""
+    """Set the keys of an object, and keep all other keys. Returns the stored bytes afterwards."""
     stored: int = await conn.fetchval(
         """
         INSERT INTO workspace_config AS c (workspace_id, data) VALUES ($1, $2::jsonb)

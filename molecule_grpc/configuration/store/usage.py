@@ -29,7 +29,7 @@ class Used(NamedTuple):
 
 
 async def today(pool: Pool, workspace_id: UUID, within: UUID | None) -> UsageRow | None:
-    """What a live workspace has used today; None when there is no such workspace."""
+    """A live workspace's tokens of today; None for an unknown or removed workspace."""
     row = await pool.fetchrow(
         """
         SELECT coalesce(u.input_tokens, 0), coalesce(u.output_tokens, 0),

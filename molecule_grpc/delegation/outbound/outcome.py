@@ -22,7 +22,7 @@ class Kind(enum.Enum):
 
 
 class Tokens(NamedTuple):
-    """What an answer cost, as its agent says."""
+    """Tokens of an answer, as the agent reports them."""
 
     read: int
     written: int

@@ -97,7 +97,7 @@ def _state(result: Any) -> str:
 
 
 def _tokens(body: Any) -> Tokens | None:
-    """The tokens that an answer tells of, in its body, its result or the metadata of that."""
+    """The tokens that an answer reports: in its body, its result or its result's metadata."""
     if not isinstance(body, dict):
         return None
     result = _unwrapped(body.get("result"))

@@ -30,7 +30,7 @@ from molecule_grpc.server.call import Call
 DEFAULT_HITS = 20
 MAX_HITS = 100
 _METADATA_BYTES = 16 * 1024
-# Fields of an update: those that always have a value, those that are empty without one, and times.
+# Fields of an update: never empty, possibly empty with the empty value, and times.
 _REQUIRED = frozenset(("content", "kind"))
 _EMPTY: dict[str, object] = {"tags": (), "entities": (), "pinned": False}
 _CLEARED = frozenset(("expires_at", "valid_from", "valid_to"))

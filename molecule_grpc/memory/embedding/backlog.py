@@ -27,7 +27,7 @@ _SECONDS: Final = 60.0
 # Another worker may take over 90 s after the last claim of a worker that died.
 _LEASE_SECONDS: Final = 90.0
 _ROUNDS: Final = 200  # Of one step; the next one goes on.
-# A step tries three times, 0.3 s apart, to claim the work: a worker that stops releases its claim.
+# A step tries to claim work 3 times, 0.3 s apart: meanwhile a stopping worker may release it.
 _TRIES: Final = 3
 _PAUSE_SECONDS: Final = 0.3
 _LOOKED_AT: Final = 1000

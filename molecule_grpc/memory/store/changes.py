@@ -232,7 +232,7 @@ async def set_fields(
 
 
 async def forget(conn: Connection, organization_id: UUID, memory_id: UUID) -> int:
-    """Delete a memory, its earlier texts and its vectors. The number of rows deleted."""
+    """Delete a memory with earlier texts and vectors. Returns the number of deleted rows."""
     vectors = 0
     if await conn.fetchval("SELECT to_regclass('memory_embeddings') IS NOT NULL"):
         vectors = await conn.fetchval(

@@ -46,7 +46,7 @@ async def owner(conn: Connection, workspace_id: UUID) -> Owner | None:
 async def require_room(
     conn: Connection, of: Owner, per_organization: Quota, per_workspace: Quota
 ) -> None:
-    """Refuse one more schedule than there may be.
+    """Refuse a schedule above the quota of its organisation or workspace.
 
     Raises:
         Exhausted: QUOTA_EXCEEDED.

@@ -141,7 +141,7 @@ async def sealed_of_workspace(pool: Pool | Connection, workspace_id: UUID) -> li
 
 
 async def nearest(pool: Pool, workspace_id: UUID, key: str) -> tuple[SealedRow, Scope] | None:
-    """One value that a workspace is started with, and whose it is; None where nobody has any."""
+    """A sealed secret of a workspace's start, and its owner's scope; None for an unset secret."""
     row = await pool.fetchrow(
         f"""
         SELECT s.owner_id, s.key, s.sealed, s.key_id, o.distance

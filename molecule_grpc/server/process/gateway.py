@@ -83,7 +83,7 @@ class GatewayProcess:
             return False
 
     async def stop(self, wait_limit: float) -> None:
-        """End it, and the connections of containers with it."""
+        """End the gateway, which closes the connections of containers."""
         if self._process is not None:
             await stop(self._process, wait_limit=wait_limit)
 

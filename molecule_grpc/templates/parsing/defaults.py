@@ -19,7 +19,7 @@ _MAX_MEMORIES: Final = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Defaults:
-    """What a workspace that says nothing else inherits."""
+    """Values that a workspace inherits where its own node is silent."""
 
     runtime: str = ""
     model: str = ""

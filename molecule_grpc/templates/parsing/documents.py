@@ -38,7 +38,7 @@ _WORDS: Final[dict[str, bool | None]] = {
 
 
 class Included(dict[str, Any]):
-    """A mapping that knows the file it stands in.
+    """A mapping, with the path of the file that includes it.
 
     Args:
         source: path of that file.
@@ -63,7 +63,7 @@ class Documents:
         self._includes_left = MAX_INCLUDES
 
     def load(self, path: str) -> Any:
-        """What a file says, its includes in their places.
+        """A file's content as values, with included files in the places of their includes.
 
         Raises:
             TemplateInvalid: names the file and, where one is known, the line.

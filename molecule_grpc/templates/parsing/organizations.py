@@ -1,4 +1,4 @@
-"""A whole template of an organisation: from its files, or from what was sent inline."""
+"""A whole template of an organisation, read from files or from an inline document."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ def _read_zip(data: bytes) -> Files:
 
 
 def _inflated(archive: zipfile.ZipFile, member: zipfile.ZipInfo, most: int) -> Iterator[bytes]:
-    """A member's bytes, whatever size its header names; one chunk more than `most` at the most."""
+    """A member's bytes, at most a chunk above `most`; the size in its header is not trusted."""
     with archive.open(member) as file:
         while most >= 0 and (chunk := file.read(_CHUNK)):
             most -= len(chunk)

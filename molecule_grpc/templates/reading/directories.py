@@ -1,4 +1,4 @@
-"""Files of a directory. Links are not followed: a template may not show what lies beside it."""
+"""Files of a directory. Links are not followed: a template shows no file beside its directory."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from molecule_grpc.directory import InitialMemory
 
 
 class ImportedRow(NamedTuple):
-    """What an import knows of a workspace that one has created.
+    """The stored facts of a workspace that an import has created.
 
     Args:
         parts: a fingerprint of each part of what the template said then.
@@ -30,7 +30,7 @@ async def insert(
     parts: Mapping[str, str],
     memories: Sequence[InitialMemory],
 ) -> None:
-    """Note from what a workspace is created, in the transaction that creates it."""
+    """Store a workspace's template and fingerprints, in the transaction of its creation."""
     await conn.execute(
         """
         INSERT INTO imported_workspaces (workspace_id, template, parts, memories)

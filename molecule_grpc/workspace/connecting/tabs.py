@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 
 class Problem(NamedTuple):
-    """What is seen, and what to do."""
+    """A symptom, and the step that helps."""
 
     symptom: str
     step: str

@@ -29,7 +29,7 @@ COLUMNS: Final = """
 """
 _TOLD: Final = f"workspace_id AS id, {COLUMNS}"
 
-# An agent that is stopped has no URL any more. That it is called at one stays known.
+# A stopped agent has no URL. Its delivery mode, push or poll, is kept.
 _STOPPED_COLUMNS: Final = """,
     delivery_mode = coalesce(w.delivery_mode, CASE WHEN w.url <> '' THEN w.mode_in_force END),
     url = '', active_tasks = 0, current_task = ''"""
@@ -168,7 +168,7 @@ async def subtree(conn: Connection, workspace_id: UUID) -> list[UUID]:
 
 
 async def move(conn: Connection, change: Move, workspace_ids: Collection[UUID]) -> list[Managed]:
-    """Make one of the moves that need nothing but the row. Returns what moved, as it is now.
+    """Make one of the moves that need nothing but the row. Returns the rows after the move.
 
     Raises:
         KeyError: the move has a function of its own, or is none of a verb.

@@ -17,7 +17,7 @@ class View(NamedTuple):
 
 
 async def get(pool: Pool, organization_id: UUID) -> View | None:
-    """What was saved last, or the default; None when there is no such organisation."""
+    """The saved view, or the default; None for an unknown organisation."""
     row = await pool.fetchrow(
         """
         SELECT coalesce(v.x, 0), coalesce(v.y, 0), coalesce(v.zoom, 1)
@@ -30,7 +30,7 @@ async def get(pool: Pool, organization_id: UUID) -> View | None:
 
 
 async def save(pool: Pool, organization_id: UUID, view: View) -> bool:
-    """Save. False when there is no such organisation."""
+    """Save a view. False for an unknown organisation."""
     found = await pool.fetchval(
         """
         INSERT INTO canvas_viewport AS v (organization_id, x, y, zoom)

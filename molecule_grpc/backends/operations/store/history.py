@@ -71,7 +71,7 @@ async def drop_many(pool: Pool, most: int, limit: int) -> int:
 
 
 async def known(pool: Pool, workspace_id: UUID, within: UUID | None) -> bool:
-    """Whether there is such a workspace, removed or not."""
+    """Whether a workspace has this id, removed or not."""
     found: bool = await pool.fetchval(
         """
         SELECT EXISTS (

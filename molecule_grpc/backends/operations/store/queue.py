@@ -16,8 +16,8 @@ _HOLD_WORKSPACES = """
     SELECT FROM workspaces WHERE id = ANY($1::uuid[]) ORDER BY id FOR NO KEY UPDATE
 """
 
-# A worker that takes one of them first has made it `running` when the lock is granted: it is then
-# none of these any more.
+# An operation that a worker takes first is `running` when the lock is granted: its row is no longer
+# pending, and is left out.
 _HOLD_PENDING = """
     SELECT id, workspace_id, kind, options FROM workspace_operations
     WHERE workspace_id = ANY($1::uuid[]) AND state = 'pending'

@@ -24,7 +24,8 @@ _ANY_DUE = """
     )
 """
 
-# Where the workspace of operation `o` runs: its row knows; of a purged one, its last operation.
+# The backend and resource of operation `o`'s workspace, from the workspace's row; of a purged
+# workspace, from its last operation.
 _OPERATION = """
     o.id, o.workspace_id, o.organization_id, o.kind, o.source, o.backend, o.attempt,
     o.cancel_requested, o.options, o.started_at,

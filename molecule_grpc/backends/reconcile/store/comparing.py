@@ -142,7 +142,7 @@ async def now(pool: Pool) -> datetime:
 
 
 async def expected(pool: Pool, workspace_ids: list[UUID]) -> dict[UUID, Expected]:
-    """What rows say of these workspaces. One whose row is purged is missing, unless it is busy."""
+    """Expectations of workspaces' rows. A purged workspace is missing, unless it is busy."""
     rows = await pool.fetch(_EXPECTED, workspace_ids)
     found = {row[0]: Expected(*row[1:]) for row in rows}
     for row in await pool.fetch(_BUSY, [each for each in workspace_ids if each not in found]):
@@ -159,7 +159,7 @@ async def running(pool: Pool, backend: str, after: UUID, limit: int) -> dict[UUI
 async def hold_lost(
     conn: Connection, backend: str, lost: Sequence[tuple[UUID, str]], before: datetime
 ) -> dict[UUID, UUID]:
-    """Lock those whose workload is still the one that is missing. Their organisations by id."""
+    """Lock workspaces whose row still expects the lost workload. Returns organisations by id."""
     ids, resources = zip(*lost, strict=True)
     rows = await conn.fetch(_HOLD_LOST, list(ids), list(resources), backend, before)
     return {row["id"]: row["organization_id"] for row in rows}
@@ -198,7 +198,7 @@ async def take_leftovers(pool: Pool, limit: int) -> list[Leftover]:
 
 
 async def removed(pool: Pool, leftover: Leftover) -> None:
-    """Note that nothing of it is there any more."""
+    """Note that a leftover was removed from its engine."""
     await pool.execute(
         _REMOVED,
         leftover.workspace_id,

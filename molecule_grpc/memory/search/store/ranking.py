@@ -95,7 +95,7 @@ def _frequencies(rows: Sequence[Any], ranking: Ranking) -> Frequencies | None:
 
 
 def _statement(arguments: Arguments, ranking: Ranking) -> str:
-    """One pass over the rows computes all that a row says; then sums, and one join with one row.
+    """One pass over the rows computes each row's scores; sums and a join with 1 row follow.
 
     A join of rows with their scores would be planned by guesses of how many have any. OFFSET 0:
     what is read several times is computed once. Words and vectors are parameters that the plan of
