@@ -59,9 +59,10 @@ for char in ("0123456789+-.eE"):gmatch(".") do NUMERIC[char:byte()] = true end
 
 -- Where an RPC takes any JSON, the transcoder makes a double of each number, which changes most long
 -- integers. Marks them: a text of a NUL and the digits. Takes a body piece by piece; a number at the
--- end of one is held back for the next, unless it is too long for any mark.
+-- end of a piece is held back for the next, unless the number is too long for any mark. A number that
+-- begins the body is the whole body: the blank behind it ends it, for the transcoder would wait.
 local function marker()
-  local in_string, escaped, passed, held = false, false, false, ""
+  local in_string, escaped, passed, begun, held = false, false, false, false, ""
   return function(text)
     local open = held ~= "" and 1
     local first = #held + 1
@@ -94,6 +95,10 @@ local function marker()
         in_string = byte == QUOTE
       end
     end
+    if open and not begun and not text:sub(1, open - 1):find("%S") then
+      passed, text = true, text .. " "
+    end
+    begun = begun or text:find("%S") ~= nil
     passed = passed or open and #text - open >= MAX_HELD
     if open and not passed then
       held = text:sub(open)
@@ -278,6 +283,9 @@ local function answer_unreadable(handle)
   replace_body(handle, function(bytes)
     if bytes:find("surrogate", 1, true) then
       return '{"error":"the body holds a lone surrogate, half of a character"}'
+    end
+    if bytes:find("Root element must be a message", 1, true) then
+      return '{"error":"the body must be a JSON object"}'
     end
     local line = bytes:match('^{"error":"(.-)%.?\\n')
     return line and '{"error":"the body is no JSON for this call: ' .. line .. '"}'

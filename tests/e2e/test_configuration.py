@@ -62,13 +62,33 @@ async def test_settings_have_a_limit(agent: Agent) -> None:
     assert set((await got(agent, path))["data"]) == {"a", "b"}
 
 
-@pytest.mark.parametrize("body", ["[1]", "text", '{"a": ', '{"a": 1e999}'])
-async def test_settings_are_a_json_object(agent: Agent, body: str) -> None:
+@pytest.mark.parametrize(
+    ("body", "error"),
+    [
+        ("[1]", "data must be a JSON object"),
+        ("7", "data must be a JSON object"),
+        (" -9007199254740993", "data must be a JSON object"),
+        ("text", "the body is no JSON"),
+        ('{"a": ', "the body is no JSON"),
+        ('{"a": 1e999}', "the body is no JSON"),
+    ],
+)
+async def test_settings_are_a_json_object(agent: Agent, body: str, error: str) -> None:
+    """A body that is a number alone is read to its end, although nothing follows the digits."""
     headers = {**agent.headers, "content-type": "application/json"}
     url = path_of(agent, "config")
     answer = await agent.wire.http.patch(url, content=body, headers=headers)
     assert answer.status_code == 400, answer.text
+    assert error in answer.json()["error"]
     assert (await got(agent, url))["data"] == {}
+
+
+@pytest.mark.parametrize("body", ["7", '"x"', "[1]"])
+async def test_a_body_of_fields_is_a_json_object(org: Organization, body: str) -> None:
+    headers = {**org.headers, "content-type": "application/json"}
+    answer = await org.wire.http.post("/workspaces", content=body, headers=headers)
+    refused = (answer.status_code, answer.json())
+    assert refused == (400, {"error": "the body must be a JSON object"})
 
 
 async def test_a_model_is_chosen_by_whoever_is_nearest(org: Organization) -> None:
