@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import contextlib
+import time
+from collections.abc import Awaitable, Callable, Iterator
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -35,3 +37,12 @@ async def until(
                 await asyncio.sleep(pause)
     except TimeoutError:
         raise AssertionError(f"still not as wanted after {timeout} s: {seen}") from None
+
+
+@contextlib.contextmanager
+def at_most_a_second() -> Iterator[None]:
+    """Fail if the body uses more than a second of the processor, however long it waits for one."""
+    began = time.thread_time()
+    yield
+    used = time.thread_time() - began
+    assert used < 1.0, f"{used:.1f} s of the processor"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -11,14 +11,17 @@ import yaml
 from molecule_grpc.runtimes import default_model
 from molecule_grpc.templates.parsing.documents import Documents
 from molecule_grpc.templates.reading.files import Files, TemplateInvalid
+from molecule_grpc.templates.start_files import MAX_BYTES
 
 CONFIG: Final = "config.yaml"
 DEFAULT_RUNTIME: Final = "langgraph"
+MAX_VALUES: Final = 20_000
 _VERSION: Final = "1.0.0"
 # Runtimes that end a task by themselves; others are told not to.
 _WITH_TIMEOUT: Final = frozenset({"langgraph", "deepagents"})
 # An older platform's key, which means nothing any more.
 _FORGOTTEN: Final = ("shared_context",)
+_END: Final = object()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +63,8 @@ def configured(wanted: Wanted, layers: list[Files], plugins: Files) -> Configure
         plugins: files of plugins, by path below /configs.
 
     Raises:
-        TemplateInvalid: a `config.yaml` is no mapping of YAML.
+        TemplateInvalid: a `config.yaml` is no mapping of YAML, or the merged one has more than
+            20,000 values or 2 MiB of texts.
     """
     base: dict[str, Any] = {}
     files = dict(plugins)
@@ -135,6 +139,7 @@ def _config(base: Mapping[str, Any], wanted: Wanted, runtime: str, model: str) -
 
 
 def _dumped(config: Mapping[str, Any]) -> bytes:
+    _require_small(config)
     text: str = yaml.dump(
         _plain(config),
         Dumper=yaml.CSafeDumper,
@@ -144,6 +149,31 @@ def _dumped(config: Mapping[str, Any]) -> bytes:
         width=2**20,
     )
     return text.encode()
+
+
+def _require_small(config: Mapping[str, Any]) -> None:
+    """Refuse what would take long to write: every workspace of a template may inherit the same.
+
+    Raises:
+        TemplateInvalid: there are more than 20,000 values, or 2 MiB of texts.
+    """
+    values, characters = 0, 0
+    waiting: list[Iterator[Any]] = [iter([config])]
+    while waiting:
+        value = next(waiting[-1], _END)
+        if value is _END:
+            waiting.pop()
+            continue
+        values += 1
+        if isinstance(value, Mapping):
+            characters += sum(len(str(key)) for key in value)
+            waiting.append(iter(value.values()))
+        elif isinstance(value, list | tuple):
+            waiting.append(iter(value))
+        elif isinstance(value, str):
+            characters += len(value)
+        if values > MAX_VALUES or characters > MAX_BYTES:
+            raise TemplateInvalid(f"{CONFIG} would have more than {MAX_VALUES} values, or 2 MiB")
 
 
 def _plain(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -53,7 +54,8 @@ class Preparing:
         try:
             layers = [*await self._template(node.template, notes), node.files]
             plugins = await self._plugin_files(node.plugins, notes)
-            made = configured(self._wanted(node), layers, plugins)
+            # YAML of the template is parsed and written: up to a second, which others do not wait.
+            made = await asyncio.to_thread(configured, self._wanted(node), layers, plugins)
             check(made.files)
         except (TemplateInvalid, Invalid) as error:
             return Prepared(node, _NOTHING, node.fault or error.message, tuple(notes))

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from molecule_grpc.templates.parsing.documents import MAX_DEPTH, Documents
 from molecule_grpc.templates.reading.files import TemplateInvalid
+from tests.waiting import at_most_a_second
 
 
 def load(text: str, **files: str) -> Any:
@@ -84,6 +85,29 @@ def test_a_million_laughs_are_refused_before_they_are_written_out() -> None:
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 10)]
     with pytest.raises(TemplateInvalid, match="too much"):
         load("\n".join(lines))
+
+
+def test_texts_that_aliases_and_includes_repeat_count_by_their_length() -> None:
+    long = "x" * 900_000
+    with pytest.raises(TemplateInvalid, match="too much"):
+        load(f"a: &a {long}\nb: [{'*a, ' * 100}]")
+    with pytest.raises(TemplateInvalid, match="or long ones"):
+        load(f"a: [{'!include b.yaml, ' * 100}]", **{"b.yaml": long})
+    # What means nothing is parsed each time, too.
+    with pytest.raises(TemplateInvalid, match="bytes are included"):
+        load(f"a: [{'!include b.yaml, ' * 100}]", **{"b.yaml": f"b # {long}"})
+
+
+def test_thousands_of_merges_are_not_copied_each_time() -> None:
+    """Copied at each merge, these took ten seconds."""
+    with at_most_a_second():
+        loaded = load("a: {<<: [" + ",".join(f"{{k{n}: }}" for n in range(20_000)) + "], k0: 1}")
+    assert (len(loaded["a"]), loaded["a"]["k0"]) == (20_000, 1)
+
+
+def test_of_merged_mappings_the_first_wins() -> None:
+    text = "a: {<<: [{x: 1}, {x: 2, y: 2}], <<: {x: 3, y: 3, z: 3}}"
+    assert load(text)["a"] == {"x": 1, "y": 2, "z": 3}
 
 
 def test_nesting_by_aliases_counts_as_nesting() -> None:

@@ -10,11 +10,12 @@ import yaml
 from molecule_grpc.directory import InitialMemory
 from molecule_grpc.kernel.errors import NotFound
 from molecule_grpc.templates.fingerprints import changes, fingerprints
-from molecule_grpc.templates.generating import Wanted, configured
+from molecule_grpc.templates.generating import MAX_VALUES, Wanted, configured
 from molecule_grpc.templates.parsing import organizations, rules
 from molecule_grpc.templates.reading.files import TemplateInvalid
 from molecule_grpc.templates.values import Node, OrgTemplate, Requirement, Skipped
 from tests.org_templates import LONG_ROLE, real_template
+from tests.waiting import at_most_a_second
 
 
 def parse(
@@ -133,6 +134,22 @@ def test_a_name_that_cannot_be_stored_is_the_fault_of_its_workspace(name: str, f
 def test_names_and_roles_are_folded_to_one_line() -> None:
     node = only('workspaces: [{name: "a\\n b\\r\\nc", role: "x\\ty\\u2028z"}]')
     assert (node.name, node.role) == ("a b c", "x y z")
+
+
+def test_folding_takes_no_time_in_the_square_of_the_blanks() -> None:
+    """A pattern that did kept all threads of the process for hours, and so ended the server."""
+    with at_most_a_second():
+        assert rules.folded(f"a{' ' * 100_000}b\n \r\n\tc ") == f"a{' ' * 100_000}b c"
+
+
+def test_a_configuration_that_takes_long_to_write_is_refused() -> None:
+    """Each of 500 workspaces may inherit the same."""
+    many = "x: [" + "a," * MAX_VALUES + "a]"
+    with pytest.raises(TemplateInvalid, match="20000 values"):
+        config_of(Wanted(name="a", role="", tier=1), {"config.yaml": many})
+    long = {"category_routing": {str(n): ["x" * 1000] for n in range(3_000)}}
+    with pytest.raises(TemplateInvalid, match="2 MiB"):
+        config_of(Wanted(name="a", role="", tier=1, settings=long))
 
 
 def test_prompts_are_inline_or_in_files_or_inherited() -> None:

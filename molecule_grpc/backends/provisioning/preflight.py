@@ -25,7 +25,7 @@ def missing(config: bytes, env: Mapping[str, str]) -> list[str]:
         return []
     try:
         parsed = yaml.safe_load(config)
-    except (yaml.YAMLError, ValueError, RecursionError):
+    except Exception:  # noqa: BLE001  (tags such as `!!bool x` break the parser in ways of their own)
         return []
     runtime = parsed.get("runtime_config") if isinstance(parsed, dict) else None
     names = runtime.get("required_env") if isinstance(runtime, dict) else None

@@ -21,6 +21,10 @@ MAX_DEPTH: Final = 64
 MAX_INCLUDES: Final = 1_000
 MAX_INCLUDE_DEPTH: Final = 16
 _MAX_DOCUMENT_BYTES: Final = 1024 * 1024
+# Of all files that are parsed, each counted as often as a file is included.
+MAX_PARSED_BYTES: Final = 16 * 1024 * 1024
+# A text counts as one value more for each so many characters: aliases and includes repeat it.
+_CHARS_OF_A_NODE: Final = 64
 _INCLUDE: Final = "!include"
 _MERGE: Final = "tag:yaml.org,2002:merge"
 _STANDARD: Final = "tag:yaml.org,2002:"
@@ -61,6 +65,7 @@ class Documents:
         self._includes = includes
         self._nodes_left = MAX_NODES
         self._includes_left = MAX_INCLUDES
+        self._bytes_left = MAX_PARSED_BYTES
 
     def load(self, path: str) -> Any:
         """A file's content as values, with included files in the places of their includes.
@@ -80,12 +85,15 @@ class Documents:
             raise TemplateInvalid(f"there is no file {shown(path)}")
         if len(content) > _MAX_DOCUMENT_BYTES:
             raise TemplateInvalid(f"{shown(path)} is larger than {_MAX_DOCUMENT_BYTES} bytes")
+        self._bytes_left -= len(content)
+        if self._bytes_left < 0:
+            raise TemplateInvalid(f"files of more than {MAX_PARSED_BYTES} bytes are included")
         root = _composed(path, content)
         if root is None:
             return None
         self._nodes_left -= _Size(path).of(root)
         if self._nodes_left < 0:
-            raise TemplateInvalid(f"the template has more than {MAX_NODES} values")
+            raise TemplateInvalid(f"the template has more than {MAX_NODES} values, or long ones")
         return _Values(path, lambda target: self._include(target, path, above)).of(root)
 
     def _include(self, target: str, path: str, above: tuple[str, ...]) -> Any:
@@ -122,7 +130,7 @@ class _Size:
     def _measure(self, node: yaml.Node) -> tuple[int, int]:
         """How many nodes there are, and on how many levels."""
         if isinstance(node, yaml.ScalarNode):
-            return 1, 1
+            return 1 + len(node.value) // _CHARS_OF_A_NODE, 1
         if id(node) in self._known:
             known = self._known[id(node)]
             if known is None:
@@ -164,7 +172,9 @@ class _Values:
             if not isinstance(key, yaml.ScalarNode):
                 raise _fault(self._path, key, "a key must be a text")
             if key.tag == _MERGE:
-                merged = {**self._merged(value), **merged}
+                # Added to, never copied: a file can merge 60,000 mappings into a growing one.
+                for name, each in self._merged(value).items():
+                    merged.setdefault(name, each)
             elif key.value in own:
                 raise _fault(self._path, key, f"the key {key.value[:50]!r} is there twice")
             else:
@@ -177,7 +187,8 @@ class _Values:
         for each in sources:
             if not isinstance(each, yaml.MappingNode):
                 raise _fault(self._path, node, "<< needs a mapping")
-            merged = {**self._mapping(each), **merged}
+            for name, value in self._mapping(each).items():
+                merged.setdefault(name, value)
         return merged
 
     def _scalar(self, node: yaml.ScalarNode) -> Any:

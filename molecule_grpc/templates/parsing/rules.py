@@ -11,7 +11,7 @@ from molecule_grpc.templates.values import Requirement, Requirements
 
 _VARIABLE: Final = re.compile(r"[A-Z][A-Z0-9_]{0,127}")
 _REFERENCE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
-_BREAK: Final = re.compile(r"\s*[\r\n\u2028\u2029\x85\x0b\x0c]+\s*")
+_BREAK: Final = re.compile(r"[\r\n\u2028\u2029\x85\x0b\x0c]+")
 _ENTRY: Final = re.compile(r"(?:export\s+)?([A-Za-z_][A-Za-z0-9_]{0,127})\s*=\s*(.*)")
 _QUOTED: Final = re.compile(r"""(?:"([^"]*)"|'([^']*)')\s*(?:#.*)?""")
 # Turn the direction of writing, so that a name reads as another.
@@ -20,7 +20,10 @@ _TURNS: Final = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u206
 
 def folded(text: str) -> str:
     """A text on one line: each line break, with the blanks around it, becomes a blank."""
-    return _BREAK.sub(" ", text.strip()).replace("\t", " ")
+    # Split, then strip: a pattern with the blanks in front of a break takes time in the square of
+    # their number, and holds all threads of the process meanwhile.
+    lines = (line.strip() for line in _BREAK.split(text))
+    return " ".join(line for line in lines if line).replace("\t", " ")
 
 
 def legible(text: str) -> bool:
