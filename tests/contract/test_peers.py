@@ -1,4 +1,7 @@
-"""The Go programs that the product is measured beside compile against today's generated stubs."""
+"""The Go programs that the product is measured beside compile against today's generated stubs.
+
+TEST_LONG=1 compiles them, and so does `python -m benchmarks.peers`.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,14 @@ import pytest
 
 from benchmarks.peers.programs import GO_MODULE, Missing, go_command
 from tests.authorities import BEFORE
+from tests.conftest import LONG
 
 # Compiling all their libraries for the first time takes two minutes of two busy cores.
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(not LONG, reason="two minutes of two cores: TEST_LONG=1 compiles the peers"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from tests.conftest import LONG
+
 pytestmark = pytest.mark.slow
 
 
@@ -26,8 +28,8 @@ async def succeeds(module: str, *words: str) -> None:
 
 async def test_kills_lose_nothing_and_double_nothing() -> None:
     """P1, P2, P3, P5, I-LG-1: delegations, files, a followed inbox, revoked tokens, purges."""
-    words = ["--delegations=100", "--kills=3", "--postgres=1", "--pairs=2", "--seed=7"]
-    await succeeds("benchmarks.chaos", *words)
+    sizes = ["--delegations=100", "--kills=3"] if LONG else ["--delegations=50", "--kills=2"]
+    await succeeds("benchmarks.chaos", *sizes, "--postgres=1", "--pairs=2", "--seed=7")
 
 
 async def test_work_that_was_accepted_ends_after_all_processes_died_or_froze() -> None:

@@ -14,6 +14,7 @@ import asyncpg
 import pytest
 
 from tests import fake_agent as agents
+from tests.conftest import LONG
 from tests.e2e.calling import Office, a_message, send
 from tests.e2e.parties import Agent, found, wire_to
 from tests.fake_agent import fake_agent
@@ -267,7 +268,7 @@ async def test_killed_at_any_moment(own_server: Callable[..., RunningServer]) ->
     """Many agents, many delegations, a server that keeps dying: each one ends once with its own
     text, and only what was in the air when it died may have been sent twice."""
     server = own_server(**QUICK)
-    kills, crowd = 3, 5
+    kills, crowd, each = (3, 5, 12) if LONG else (2, 5, 6)
     sent: list[str] = []
     async with office_at(server) as office, contextlib.AsyncExitStack() as stack:
         sender = await office.org.hire()
@@ -275,7 +276,7 @@ async def test_killed_at_any_moment(own_server: Callable[..., RunningServer]) ->
         targets = [await office.listening(agent, max_concurrent_tasks=4) for agent in bodies]
         for _ in range(kills):
             accepted = await asyncio.gather(
-                *(delegate(sender, target, f"to {target.id}") for target in targets * 12)
+                *(delegate(sender, target, f"to {target.id}") for target in targets * each)
             )
             sent += accepted
             # Any moment will do: no event marks it.

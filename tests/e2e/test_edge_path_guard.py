@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.conftest import LONG
 from tests.e2e.scripted_edge import ScriptedEdge, scripted_edge
 from tools.descriptors import Binding, Contract, Rpc
 
@@ -160,7 +161,9 @@ SEPARATORS = st.sampled_from(["&", "&&", ";", "?", "%26"])
 
 
 @settings(
-    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=200 if LONG else 60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(pairs=st.lists(st.tuples(NAMES, st.sampled_from("=+ "), VALUES, SEPARATORS), max_size=3))
 async def test_whatever_the_query_the_server_sees_the_path(

@@ -163,7 +163,7 @@ async def seen(consumers: list[Consumer], share: float) -> None:
 
 
 # How many items each of four consumers gets, and after which shares of them the server is killed.
-_ITEMS, _KILLS = (2500, (0.1, 0.3, 0.5, 0.7, 0.9)) if LONG else (500, (0.2, 0.6))
+_ITEMS, _KILLS = (2500, (0.1, 0.3, 0.5, 0.7, 0.9)) if LONG else (300, (0.2, 0.6))
 
 
 @pytest.mark.timeout(900 if LONG else 300)
@@ -189,10 +189,10 @@ async def test_killed_worker_is_replaced_and_loses_nothing(two_workers: RunningS
     """Acceptance 1, with one of two workers."""
     async with staff_of(two_workers) as org:
         sender, *agents = [await org.hire() for _ in range(5)]
-        consumers = crew(agents, 200)
+        consumers = crew(agents, 100)
         async with asyncio.timeout(PATIENCE):
             working = asyncio.gather(
-                pour(sender, agents, 200), *(consumer.work() for consumer in consumers)
+                pour(sender, agents, 100), *(consumer.work() for consumer in consumers)
             )
             await seen(consumers, 0.3)
             two_workers.workers()[0].kill()

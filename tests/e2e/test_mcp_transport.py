@@ -16,6 +16,7 @@ from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, LATEST_MODERN_VERSION
 from moleculeai.delegation.v1 import delegation_service_pb2 as delegation
 from moleculeai.workspace.v1 import workspace_service_pb2 as workspace
 
+from tests.conftest import LONG
 from tests.e2e import garbage
 from tests.e2e.mcp_clients import path_of, post, request, tool_call
 from tests.e2e.parties import Agent, Organization, Party, Wire, found
@@ -291,7 +292,7 @@ BODIES = garbage.ODD_JSON | garbage.JSON.map(lambda value: json.dumps(value).enc
 
 
 @settings(
-    max_examples=400,
+    max_examples=400 if LONG else 100,
     derandomize=True,
     database=None,
     deadline=None,

@@ -27,6 +27,7 @@ from molecule_grpc.delegation.ledger.moves import draft_move
 from molecule_grpc.delegation.ledger.rules import FINAL, Status
 from molecule_grpc.kernel.errors import Aborted, NotFound
 from molecule_grpc.kernel.text import clean, cut_bytes
+from tests.conftest import LONG
 from tests.integration.agents import Slice, hire, slice_of
 from tests.loops import Loop
 
@@ -347,7 +348,7 @@ def test_ledger_tells_one_story_whatever_happens_at_once(database_url: str) -> N
         run_state_machine_as_test(
             Ledger,
             settings=settings(
-                max_examples=25,
+                max_examples=25 if LONG else 10,
                 stateful_step_count=10,
                 deadline=None,
                 database=None,

@@ -16,6 +16,7 @@ from molecule_grpc.db.pool import Pool
 from molecule_grpc.memory.contract.namespaces import NamespacePut
 from molecule_grpc.memory.contract.postgres import PostgresStore
 from molecule_grpc.memory.plugin.server import contract_application
+from tests.conftest import LONG
 from tests.integration.workspaces import ORGANIZATION
 from tests.plugin_servers import serving
 
@@ -76,7 +77,9 @@ async def url(pool: Pool) -> AsyncIterator[str]:
         yield served
 
 
-@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=100 if LONG else 40, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(_REQUESTS, _NAMES, _BODIES, st.booleans())
 @example(_SEARCH, "", {"namespaces": ["custom:x"], "embedding": [1e39]}, True)
 @example(_SEARCH, "", {"embedding": [0.0, 0.0]}, True)

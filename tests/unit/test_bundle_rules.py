@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from molecule_grpc.bundles import layout, rules
 from molecule_grpc.bundles.values import Bundle, Skill, Texts, Tool
 from molecule_grpc.kernel.errors import Invalid
+from tests.conftest import LONG
 
 IDS = st.from_regex(r"\A[A-Za-z0-9_-][A-Za-z0-9._-]{0,12}\Z")
 # Text that Postgres stores.
@@ -54,13 +55,13 @@ def read_back(bundle: Bundle) -> Bundle:
     return dataclasses.replace(bundle, **layout.parts(texts, about))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300 if LONG else 100, deadline=None)
 @given(NODES)
 def test_what_goes_into_files_comes_out_of_them(bundle: Bundle) -> None:
     assert read_back(bundle) == bundle
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200 if LONG else 60, deadline=None)
 @given(NODES)
 def test_a_checked_bundle_stays_as_it_is(bundle: Bundle) -> None:
     """An export passes the rules of an import, and has a configuration that names the runtime."""

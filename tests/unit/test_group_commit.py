@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from molecule_grpc.db.group_commit import GroupCommit, QueueFull, Stopped
 from molecule_grpc.kernel.errors import Exhausted, Unavailable
+from tests.conftest import LONG
 
 FOREVER = 3600.0
 
@@ -450,7 +451,7 @@ asks = st.builds(
 faults = st.sampled_from([None, None, None, OUTAGES[0], RACES[0]])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300 if LONG else 100, deadline=None)
 @given(
     st.lists(asks, max_size=40),
     st.lists(faults, max_size=12),
