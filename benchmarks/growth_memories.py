@@ -9,8 +9,8 @@ from uuid import UUID
 from benchmarks.growth_rows import Rows
 from molecule_grpc.memory.search.plan import Scope
 from molecule_grpc.memory.search.store.listing import listing
+from molecule_grpc.memory.search_values import Query
 from molecule_grpc.memory.store import session, transfer
-from molecule_grpc.memory.values import Query
 
 _PAGE = 5
 

@@ -35,7 +35,8 @@ from molecule_grpc.memory.embedding.port import EmbeddingModel, Vector
 from molecule_grpc.memory.embedding.vectors import Vectors
 from molecule_grpc.memory.namespaces import Namespaces
 from molecule_grpc.memory.search.searching import Search
-from molecule_grpc.memory.values import Access, Query
+from molecule_grpc.memory.search_values import Query
+from molecule_grpc.memory.values import Access
 
 _MODEL = EmbeddingModel("bench/lookup/384", 384, 0.4)
 _SELECTIVITY = 0.005

@@ -11,17 +11,15 @@ from molecule_grpc.kernel.errors import MoleculeError
 from molecule_grpc.kernel.slices import in_slices
 from molecule_grpc.memory.ports import Changing, Committing, Finding, Reading, Resolving
 from molecule_grpc.memory.rendering import escape, shown, shown_version
+from molecule_grpc.memory.search_values import Explained, Found, Query
 from molecule_grpc.memory.values import (
     Access,
     Change,
     Committed,
     Consolidated,
     Draft,
-    Explained,
-    Found,
     Hygiene,
     MemoryRow,
-    Query,
     Updated,
     VersionRow,
 )

@@ -9,17 +9,15 @@ from uuid import UUID
 from molecule_grpc.db.pool import Connection
 from molecule_grpc.directory import InitialMemory
 from molecule_grpc.kernel.errors import MoleculeError
+from molecule_grpc.memory.search_values import Explained, Found, Query
 from molecule_grpc.memory.values import (
     Access,
     Change,
     Committed,
     Consolidated,
     Draft,
-    Explained,
-    Found,
     Hygiene,
     MemoryRow,
-    Query,
     Updated,
     VersionRow,
 )

@@ -10,7 +10,8 @@ from molecule_grpc.kernel.errors import Denied, Invalid, NotFound
 from molecule_grpc.memory.memories import Memories
 from molecule_grpc.memory.ports import Changing
 from molecule_grpc.memory.rendering import escape, scope_of
-from molecule_grpc.memory.values import Access, Change, Committed, Draft, Found, Query, Rule
+from molecule_grpc.memory.search_values import Found, Query
+from molecule_grpc.memory.values import Access, Change, Committed, Draft, Rule
 
 MOST_ROWS: Final = 50
 DEFAULT_LABEL: Final = "general"

@@ -17,7 +17,7 @@ from molecule_grpc.memory.plugin.memories import PluginMemories
 from molecule_grpc.memory.ports import AuditEntry
 from molecule_grpc.memory.rates import CommitRate
 from molecule_grpc.memory.scoped import ScopedMemories
-from molecule_grpc.memory.values import Query
+from molecule_grpc.memory.search_values import Query
 from tests.integration.workspaces import add, add_organization
 from tests.plugin_servers import serving
 

@@ -12,7 +12,7 @@ from molecule_grpc.db.pool import Pool
 from molecule_grpc.memory.embedding.backlog import Backlog
 from molecule_grpc.memory.embedding.port import EmbeddingModel, Vector
 from molecule_grpc.memory.opening_search import SearchParts, open_search
-from molecule_grpc.memory.values import Explained, Found, Query
+from molecule_grpc.memory.search_values import Explained, Found, Query
 from tests.integration.memories import Bench, Reader, bench_of
 
 # Words of one line mean the same.

@@ -17,7 +17,8 @@ from molecule_grpc.kernel.errors import MoleculeError
 from molecule_grpc.memory.opening import Rooms, open_memories
 from molecule_grpc.memory.opening_search import SearchParts, open_search
 from molecule_grpc.memory.ports import AuditEntry
-from molecule_grpc.memory.values import Change, Draft, Query
+from molecule_grpc.memory.search_values import Query
+from molecule_grpc.memory.values import Change, Draft
 from tests.conftest import LONG
 from tests.integration.cores import core_of
 from tests.integration.memories import plant

@@ -31,7 +31,8 @@ from molecule_grpc.memory.opening import Rooms, open_memories
 from molecule_grpc.memory.opening_search import open_search
 from molecule_grpc.memory.ports import AuditEntry
 from molecule_grpc.memory.search.searching import Search
-from molecule_grpc.memory.values import Change, Draft, Found, Query
+from molecule_grpc.memory.search_values import Found, Query
+from molecule_grpc.memory.values import Change, Draft
 from tests.conftest import LONG
 from tests.integration.cores import core_of
 from tests.integration.memories import Bench, bench_of, plant

@@ -29,7 +29,8 @@ from molecule_grpc.memory.plugin.rights import PluginRights
 from molecule_grpc.memory.plugin.server import contract_application
 from molecule_grpc.memory.plugin.wire_names import WireNames
 from molecule_grpc.memory.rates import CommitRate
-from molecule_grpc.memory.values import Draft, Query
+from molecule_grpc.memory.search_values import Query
+from molecule_grpc.memory.values import Draft
 from tests.flat_plugin import flat_application
 from tests.integration.plugins import Bench, Family, bench_of, family_in
 from tests.integration.workspaces import ORGANIZATION

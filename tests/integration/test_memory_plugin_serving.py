@@ -20,7 +20,8 @@ from molecule_grpc.kernel.ids import new_id
 from molecule_grpc.memory.contract.postgres import PostgresStore
 from molecule_grpc.memory.opaque_ids import memory_id
 from molecule_grpc.memory.plugin.server import contract_application
-from molecule_grpc.memory.values import Draft, Query
+from molecule_grpc.memory.search_values import Query
+from molecule_grpc.memory.values import Draft
 from tests.flat_plugin import flat_application
 from tests.integration.plugins import Bench, Family, bench_of, family_in
 from tests.integration.workspaces import ORGANIZATION

@@ -15,7 +15,8 @@ import pytest
 from molecule_grpc.db.pool import Pool
 from molecule_grpc.kernel.errors import Denied, Invalid, NotFound, Unavailable
 from molecule_grpc.memory import similar
-from molecule_grpc.memory.values import Change, Draft, Found
+from molecule_grpc.memory.search_values import Found
+from molecule_grpc.memory.values import Change, Draft
 from tests.integration.memories import Tree, plant
 from tests.integration.searching import SearchBench, search_bench
 from tests.waiting import PATIENCE

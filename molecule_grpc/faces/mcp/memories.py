@@ -16,11 +16,8 @@ from molecule_grpc.kernel.errors import Invalid
 from molecule_grpc.kernel.moments import storable
 from molecule_grpc.kernel.text import clean
 from molecule_grpc.memory.opaque_ids import memory_id
-from molecule_grpc.memory.values import (
-    Change,
-    Draft,
-    Query,
-)
+from molecule_grpc.memory.search_values import Query
+from molecule_grpc.memory.values import Change, Draft
 
 _DEFAULT_HITS: Final = 20
 _DATA = (

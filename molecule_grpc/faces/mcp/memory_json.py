@@ -7,15 +7,8 @@ from dataclasses import asdict
 from molecule_grpc.faces.mcp.items import Json
 from molecule_grpc.kernel.protos import rfc3339
 from molecule_grpc.memory.scoped import ScopedMemory
-from molecule_grpc.memory.values import (
-    Committed,
-    Explained,
-    Hit,
-    Hygiene,
-    MemoryRow,
-    NamespaceAccess,
-    VersionRow,
-)
+from molecule_grpc.memory.search_values import Explained, Hit
+from molecule_grpc.memory.values import Committed, Hygiene, MemoryRow, NamespaceAccess, VersionRow
 
 
 def committed(done: Committed) -> Json:

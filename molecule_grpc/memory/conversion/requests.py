@@ -20,11 +20,8 @@ from molecule_grpc.kernel.moments import storable
 from molecule_grpc.kernel.numbers import unmarked
 from molecule_grpc.kernel.slices import Slices
 from molecule_grpc.kernel.text import clean
-from molecule_grpc.memory.values import (
-    Change,
-    Draft,
-    Query,
-)
+from molecule_grpc.memory.search_values import Query
+from molecule_grpc.memory.values import Change, Draft
 from molecule_grpc.server.call import Call
 
 DEFAULT_HITS = 20

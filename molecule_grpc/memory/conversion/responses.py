@@ -16,18 +16,9 @@ from molecule_grpc.kernel.numbers import MARKED
 from molecule_grpc.kernel.protos import timestamp
 from molecule_grpc.kernel.slices import Slices
 from molecule_grpc.memory.scoped import ScopedMemory
+from molecule_grpc.memory.search_values import Explained, Explanation, Found, Hit
 from molecule_grpc.memory.store.key_values import ValueRow
-from molecule_grpc.memory.values import (
-    Committed,
-    Explained,
-    Explanation,
-    Found,
-    Hit,
-    Hygiene,
-    MemoryRow,
-    NamespaceAccess,
-    VersionRow,
-)
+from molecule_grpc.memory.values import Committed, Hygiene, MemoryRow, NamespaceAccess, VersionRow
 from molecule_grpc.server.call import Call
 from molecule_grpc.server.status import render
 

@@ -35,7 +35,8 @@ from molecule_grpc.memory.plugin.wire_names import WireNames
 from molecule_grpc.memory.ports import Audit, AuditEntry
 from molecule_grpc.memory.rates import CommitRate
 from molecule_grpc.memory.refusals import missing, not_writable
-from molecule_grpc.memory.values import Access, Committed, Draft, Found, Query
+from molecule_grpc.memory.search_values import Found, Query
+from molecule_grpc.memory.values import Access, Committed, Draft
 
 log = structlog.get_logger(__name__)
 

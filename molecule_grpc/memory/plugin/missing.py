@@ -7,16 +7,15 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from molecule_grpc.memory.plugin import refusals
+from molecule_grpc.memory.search_values import Explained, Query
 from molecule_grpc.memory.values import (
     Access,
     Change,
     Committed,
     Consolidated,
     Draft,
-    Explained,
     Hygiene,
     MemoryRow,
-    Query,
     Updated,
     VersionRow,
 )

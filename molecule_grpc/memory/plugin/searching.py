@@ -17,7 +17,8 @@ from molecule_grpc.memory.plugin.client import PluginClient
 from molecule_grpc.memory.plugin.rows import row_of
 from molecule_grpc.memory.plugin.store.authors import authors
 from molecule_grpc.memory.plugin.wire_names import WireNames
-from molecule_grpc.memory.values import Access, Found, Hit, MemoryRow, Query
+from molecule_grpc.memory.search_values import Found, Hit, Query
+from molecule_grpc.memory.values import Access, MemoryRow
 
 # Rows asked for beyond the limit, in place of those that the platform leaves out.
 _SPARE: Final = 20

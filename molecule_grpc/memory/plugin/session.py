@@ -11,8 +11,9 @@ from molecule_grpc.kernel.errors import MoleculeError
 from molecule_grpc.kernel.page import page_of
 from molecule_grpc.memory.contract.objects import MOST_HITS
 from molecule_grpc.memory.memories import Memories
+from molecule_grpc.memory.search_values import Query
 from molecule_grpc.memory.session import SessionMemory
-from molecule_grpc.memory.values import MemoryRow, Query
+from molecule_grpc.memory.values import MemoryRow
 
 log = structlog.get_logger(__name__)
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from molecule_grpc.memory.search.plan import Ranked
-from molecule_grpc.memory.values import Access, Explanation, MemoryRow
+from molecule_grpc.memory.search_values import Explanation
+from molecule_grpc.memory.values import Access, MemoryRow
 
 
 def explanation(

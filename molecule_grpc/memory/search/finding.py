@@ -16,7 +16,7 @@ from molecule_grpc.memory.search.store.listing import Listed, listing
 from molecule_grpc.memory.search.store.nearest import INDEXED_DIMENSIONS, nearest
 from molecule_grpc.memory.search.store.ranking import Ranking, ranked
 from molecule_grpc.memory.search.store.snapshot import Snapshot
-from molecule_grpc.memory.values import Query
+from molecule_grpc.memory.search_values import Query
 
 HYBRID: Final = "hybrid"
 SEMANTIC: Final = "semantic"

@@ -11,7 +11,7 @@ from uuid import UUID
 from molecule_grpc.kernel.page_tokens import PageTokens
 from molecule_grpc.memory.search.plan import Frequencies, Place
 from molecule_grpc.memory.search.store.listing import Listed
-from molecule_grpc.memory.values import Query
+from molecule_grpc.memory.search_values import Query
 
 
 class Resumed(NamedTuple):

@@ -33,7 +33,8 @@ from molecule_grpc.memory.search.plan import Meaning, Ranked
 from molecule_grpc.memory.search.store.exclusions import exclusions
 from molecule_grpc.memory.search.store.hit_rows import HitRow, hit_rows
 from molecule_grpc.memory.search.store.snapshot import Snapshot, snapshot
-from molecule_grpc.memory.values import Access, Explained, Found, Hit, Query
+from molecule_grpc.memory.search_values import Explained, Found, Hit, Query
+from molecule_grpc.memory.values import Access
 
 Recalled = Callable[[UUID, Sequence[UUID]], None]
 """Told which memories of an organisation were shown. Must be quick."""

@@ -8,8 +8,9 @@ from uuid import UUID
 
 from molecule_grpc.db.pool import Connection
 from molecule_grpc.memory.search.store.arguments import Arguments
+from molecule_grpc.memory.search_values import Query
 from molecule_grpc.memory.store.visible import replaced, visible
-from molecule_grpc.memory.values import Access, Query
+from molecule_grpc.memory.values import Access
 
 _NAMES: Final = (
     "namespace",

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from molecule_grpc.memory.search.plan import Scope
 from molecule_grpc.memory.search.store.arguments import Arguments
+from molecule_grpc.memory.search_values import Query
 from molecule_grpc.memory.store.visible import (
     current,
     current_plainly,
@@ -15,7 +16,6 @@ from molecule_grpc.memory.store.visible import (
     trusted,
     unexpired,
 )
-from molecule_grpc.memory.values import Query
 
 _COLUMNS = """m.id, m.namespace, m.pinned, m.created_at, m.kind, m.tags, m.entities, m.label,
     m.source, m.updated_at, m.expires_at, m.valid_from, m.valid_to, m.superseded_by,

@@ -10,8 +10,9 @@ from molecule_grpc.db.pool import Connection
 from molecule_grpc.memory.search.plan import Scope, Word
 from molecule_grpc.memory.search.store.arguments import Arguments
 from molecule_grpc.memory.search.store.held import held
+from molecule_grpc.memory.search_values import Query
 from molecule_grpc.memory.store.visible import beside, visible
-from molecule_grpc.memory.values import MemoryRow, Query
+from molecule_grpc.memory.values import MemoryRow
 
 _MOST_REPLACED: Final = 100
 # Bytes of the rows of one page; in a message `metadata` takes up to four times as many.

@@ -10,7 +10,7 @@ from molecule_grpc.db.pool import Connection
 from molecule_grpc.memory.search.plan import Scope
 from molecule_grpc.memory.search.store.arguments import Arguments
 from molecule_grpc.memory.search.store.held import held, wanted
-from molecule_grpc.memory.values import Query
+from molecule_grpc.memory.search_values import Query
 
 # Rows, the newest, in which a piece of text is looked for.
 _SUBSTRING_ROWS: Final = 20_000

@@ -11,7 +11,7 @@ from molecule_grpc.memory.search.plan import Meaning, Scope
 from molecule_grpc.memory.search.store.arguments import Arguments
 from molecule_grpc.memory.search.store.held import held, wanted
 from molecule_grpc.memory.search.store.literals import schema_of
-from molecule_grpc.memory.values import Query
+from molecule_grpc.memory.search_values import Query
 
 # Vectors that are taken from the index, and rows of other readers that it may pass on the way.
 CANDIDATES: Final = 400

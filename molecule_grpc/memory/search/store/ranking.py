@@ -19,7 +19,7 @@ from molecule_grpc.memory.search.plan import Frequencies, Meaning, Place, Ranked
 from molecule_grpc.memory.search.store.arguments import Arguments
 from molecule_grpc.memory.search.store.held import held, wanted
 from molecule_grpc.memory.search.store.literals import quoted, schema_of
-from molecule_grpc.memory.values import Query
+from molecule_grpc.memory.search_values import Query
 
 # Of BM25: how soon a repeated word counts no more, and how much long texts are held back.
 _K1: Final = 1.2
