@@ -19,6 +19,7 @@ from moleculeai.upload.v1 import upload_service_pb2 as pb
 
 from molecule_grpc.client.agent import Agent
 from molecule_grpc.db.pool import Pool
+from tests.conftest import LONG
 from tests.e2e.outcomes import answer_of
 from tests.e2e.parties import refused
 from tests.e2e.uploading import (
@@ -556,7 +557,8 @@ async def test_the_counters_are_there_before_the_first_sweep_counts(server: Runn
 
 
 async def test_memory_stays_flat(own_server: Make, capsys: pytest.CaptureFixture[str]) -> None:
-    """No file is ever whole in memory: 20 files of 25 MiB in and out, four at a time."""
+    """No file is ever whole in memory: files of 25 MiB in and out, four at a time."""
+    files = 20 if LONG else 12
     server = own_server(MOLECULE_UPLOAD_QUOTA_BYTES=str(2000 * MIB), LOG_LEVEL="warning")
     data = os.urandom(25 * MIB)
     async with door_to(server) as door:
@@ -581,12 +583,12 @@ async def test_memory_stays_flat(own_server: Make, capsys: pytest.CaptureFixture
                 await asyncio.sleep(0.01)
 
         watching = asyncio.create_task(watch())
-        for at in range(0, 20, 4):
+        for at in range(0, files, 4):
             await asyncio.gather(*(round_trip(f"{n}") for n in range(at, at + 4)))
         watching.cancel()
         grown = [(m - b) / MIB for m, b in zip(most, before, strict=True)]
     with capsys.disabled():
-        print(f"\n20 files of 25 MiB in and out: worker +{grown[0]:.0f}, Envoy +{grown[1]:.0f} MiB")
+        print(f"\n{files} files of 25 MiB: worker +{grown[0]:.0f}, Envoy +{grown[1]:.0f} MiB")
     assert grown[0] < 100
     assert server.inside or grown[1] < 50  # one process holds both
 
