@@ -127,9 +127,9 @@ async def test_a_worker_that_stops_without_notice_costs_no_read() -> None:
 
 
 async def called(edge: ScriptedEdge) -> None:
-    """Return when the first worker has had a call."""
+    """Return when every worker has had a call: none gets one before it was found healthy."""
     async with asyncio.timeout(PATIENCE):
-        while not edge.worker.calls:
+        while not all(worker.calls for worker in edge.workers):
             await asyncio.sleep(0.01)
 
 
